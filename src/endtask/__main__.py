@@ -1,0 +1,5 @@
+"""`python -m endtask`."""
+
+from endtask.cli.main import run
+
+run()

@@ -1,0 +1,242 @@
+"""The verbs, on a given backend: what the command and the public functions are made of.
+
+Order inside a stop: open the wait, open the fork watch, read the process table, select and pin, then ask.
+In this order nothing can be born between the table and the watch without being seen by one of them.
+"""
+
+from __future__ import annotations
+
+from endtask._engine import Run
+from endtask._find import Finder, find as _find
+from endtask._inspect import forecast
+from endtask._plan import parse_steps
+from endtask._prepare import Preparer, target_plan
+from endtask._record import replace
+from endtask._watch import Births
+from endtask.errors import NothingMatchedError
+from endtask.model import Explained, Explanation, Looked, Member, Planning, Report, Seen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from endtask._backends.base import Backend
+    from endtask._find import Found
+    from endtask._prepare import Prepared
+    from endtask.model import Event, Facts, Filter, PidRef, Policy, Reason, Row, Scope
+
+    Steps = Generator[float, list[int], Report]
+
+LOOK_PLAN = "TERM/1/INT/1/HUP/1/QUIT/1/KILL"
+
+
+def _backend(backend: Backend | None) -> Backend:
+    if backend is not None:
+        return backend
+    from endtask._backends import default_backend
+
+    return default_backend()
+
+
+class Session:
+    """One stop or wait: the steps of the run and the wait that drives them.
+
+    Use: iterate `steps()`; each value is how long to wait at most on `waiter`, and each `send` hands over the keys that `waiter.wait` returned.
+    """
+
+    def __init__(
+        self,
+        what: Sequence[str],
+        filters: Filter,
+        policy: Policy,
+        keep: Sequence[str] = (),
+        on_event: Callable[[Event], None] | None = None,
+        backend: Backend | None = None,
+    ) -> None:
+        self.backend = _backend(backend)
+        self.what = what
+        self.filters = filters
+        self.policy = policy
+        self.keep = keep
+        self.on_event = on_event
+        self.waiter = self.backend.waiter()
+
+    def steps(self) -> Steps:
+        """Run; the generator's return value is the report."""
+        backend = self.backend
+        started = backend.now()
+        watch = backend.fork_watch(self.waiter) if self.policy.scope.kind != "only" else None
+        births = Births(backend, watch) if watch is not None else None
+        run = None
+        try:
+            table = backend.table()
+            policy = _with_keep(backend, self.policy, self.keep, table)
+            found = Finder(backend, self.filters, several=policy.all, table=table).run(self.what)
+            preparer = Preparer(backend, policy, table, births_seen=births is not None)
+            run = Run(backend, policy, preparer, found.targets, self.waiter, births, started, self.on_event)
+            yield from run.go()
+            report = Report(
+                run.reports(), tuple(found.missing), backend.now() - started, run.cancelled, policy.missing_ok, policy.force_ok
+            )
+            _remember(report, backend)
+            return report
+        finally:
+            if run is not None:
+                run.close()
+            if watch is not None:
+                watch.close()
+            self.waiter.close()
+
+
+def _with_keep(backend: Backend, policy: Policy, keep: Sequence[str], table: dict[int, Row]) -> Policy:
+    """Resolve the words of `keep`; one that matches nothing is an error, because a typing mistake there loses somebody's process."""
+    if not keep:
+        return policy
+    from endtask.model import Filter
+
+    found = Finder(backend, Filter(), several=True, table=table).run(keep)
+    refs = tuple(t.ref for t in found.targets)
+    found.close()
+    if found.missing:
+        raise NothingMatchedError(f"nothing to keep: {found.missing[0].text}; nothing was sent", hint="leave `--keep` out, or correct it")
+    return replace(policy, scope=replace(policy.scope, keep=(*policy.scope.keep, *refs)))
+
+
+def _remember(report: Report, backend: Backend) -> None:
+    """Write down what was asked in vain, so that `why` can tell it later."""
+    if backend.name == "sim" or all(t.outcome in ("stopped", "forced", "already-gone") for t in report.targets):
+        return
+    from endtask._journal import remember
+
+    remember(report)
+
+
+def drive(session: Session) -> Report:
+    """Run a session to its end, blocking."""
+    steps = session.steps()
+    waiter = session.waiter
+    try:
+        timeout_s = next(steps)
+        while True:
+            try:
+                keys = waiter.wait(timeout_s)
+            except KeyboardInterrupt as interrupt:
+                timeout_s = steps.throw(interrupt)
+            else:
+                timeout_s = steps.send(keys)
+    except StopIteration as done:
+        report: Report = done.value
+        return report
+    finally:
+        steps.close()
+
+
+def stop(
+    what: Sequence[str],
+    filters: Filter,
+    policy: Policy,
+    *,
+    keep: Sequence[str] = (),
+    on_event: Callable[[Event], None] | None = None,
+    backend: Backend | None = None,
+) -> Report:
+    """Ask, wait, prove. With a policy without steps: only wait and prove."""
+    return drive(Session(what, filters, policy, keep, on_event, backend))
+
+
+def wait(
+    what: Sequence[str],
+    filters: Filter,
+    policy: Policy,
+    *,
+    keep: Sequence[str] = (),
+    on_event: Callable[[Event], None] | None = None,
+    backend: Backend | None = None,
+) -> Report:
+    """Wait for the end and prove it; nothing is sent, whatever steps the policy has."""
+    return drive(Session(what, filters, replace(policy, steps=()), keep, on_event, backend))
+
+
+def plan(
+    what: Sequence[str], filters: Filter, policy: Policy, *, keep: Sequence[str] = (), backend: Backend | None = None
+) -> Planning:
+    """Return what `stop` with the same arguments would do; nothing is sent."""
+    backend = _backend(backend)
+    table = backend.table()
+    policy = _with_keep(backend, policy, keep, table)
+    found = Finder(backend, filters, several=policy.all, table=table).run(what)
+    preparer = Preparer(backend, policy, table, births_seen=True)
+    plans = []
+    for ready in _each(found, preparer):
+        plans.append(target_plan(backend, policy, ready))
+    return Planning(tuple(plans), tuple(found.missing), policy.missing_ok)
+
+
+def _each(found: Found, preparer: Preparer) -> Generator[Prepared, None, None]:
+    """Prepare one target after the other and release it afterwards."""
+    try:
+        for target in found.targets:
+            ready = preparer.prepare(target)
+            if ready is not None:
+                try:
+                    yield ready
+                finally:
+                    ready.close()
+    finally:
+        found.close()
+
+
+def find(what: Sequence[str], filters: Filter, *, backend: Backend | None = None) -> list[tuple[PidRef, str]]:
+    """Return identity and name of every match, and nothing else: the cheapest question."""
+    return _find(_backend(backend), what, filters)
+
+
+def look(what: Sequence[str], filters: Filter, *, scope: Scope, backend: Backend | None = None) -> Looked:
+    """Return how everything that matches would answer; nothing is sent."""
+    backend = _backend(backend)
+    table = backend.table()
+    found = Finder(backend, filters, several=True, table=table).run(what)
+    preparer = Preparer(backend, _look_policy(scope), table, births_seen=True)
+    seen = tuple(_look_at(backend, ready, table)[0] for ready in _each(found, preparer))
+    return Looked(seen, tuple(found.missing))
+
+
+def _look_policy(scope: Scope) -> Policy:
+    from endtask.model import Policy
+
+    return Policy(parse_steps(LOOK_PLAN), 5.0, scope, watch_s=0.0, all=True)
+
+
+def _look_at(backend: Backend, ready: Prepared, table: dict[int, Row]) -> tuple[Seen, list[Facts]]:
+    requests = [s.request for s in parse_steps(LOOK_PLAN)]
+    target = ready.target.ref
+    facts = backend.facts(ready.pins[target.pid], table)
+    below = [backend.facts(ready.pins[ref.pid], table) for ref, *_rest in ready.members if ref != target]
+    chain = tuple((pid, _name(backend, pid)) for pid in ready.above)
+    tree = tuple(Member(ref, name, tie, kept=kept) for ref, name, tie, kept in ready.members)
+    seen = Seen(ready.target.what, facts, forecast(facts, requests, below), tree, chain, ready.suspects)
+    return seen, below
+
+
+def _name(backend: Backend, pid: int) -> str:
+    short = backend.short_name(pid)
+    return backend.full_name(pid, short) if short is not None else "?"
+
+
+def why(what: Sequence[str], filters: Filter, *, scope: Scope, backend: Backend | None = None) -> Explanation:
+    """Explain why everything that matches is (still) there; nothing is sent."""
+    from endtask._journal import recall
+    from endtask._why import explain
+
+    backend = _backend(backend)
+    table = backend.table()
+    found = Finder(backend, filters, several=True, table=table).run(what)
+    preparer = Preparer(backend, _look_policy(scope), table, births_seen=True)
+    explained = []
+    for ready in _each(found, preparer):
+        seen, below = _look_at(backend, ready, table)
+        asked = () if backend.name == "sim" else recall(seen.facts.ref)
+        reasons: tuple[Reason, ...] = explain(seen, below, asked_before=bool(asked))
+        explained.append(Explained(seen, reasons, asked))
+    return Explanation(tuple(explained), tuple(found.missing))
+

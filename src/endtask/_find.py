@@ -1,0 +1,429 @@
+"""Stage 1: WHAT and filters -> pinned processes.
+
+Select-then-act protocol, the same for every form of WHAT: open the handle first, read through /proc what the selection rests on, then see that the handle's process still runs.
+What was read in between belongs to that process and to no other, so a reused pid can never be selected by its predecessor's name.
+
+Decision: several independent programs for one word are refused, because a name is a guess about what the user means.
+A program's own children do not count as independent.
+"""
+
+from __future__ import annotations
+
+from endtask._filters import compile_filter, matches
+from endtask.errors import (
+    AccessDeniedError,
+    AmbiguousError,
+    GoneError,
+    NothingMatchedError,
+    OsCallError,
+    RefusedError,
+    TargetError,
+)
+from endtask.model import Filter, Missing, PidRef
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from endtask._backends.base import Backend, Pin
+    from endtask.model import Row
+
+_PID_LIMIT = 1 << 22  # PID_MAX_LIMIT, proc_sys_kernel(5)
+_LATER = {"unit": "systemd units", "ctr": "containers"}
+
+
+class Target:
+    """A selected process.
+
+    Attributes:
+        what: The WHAT that selected it.
+        ref: Identity.
+        name: Full name.
+        pin: Open handle, None when it was closed again to spare descriptors (then `ref` has an exact token).
+        port: Protocol and port that it was selected by, None for other forms.
+    """
+
+    __slots__ = ("name", "pin", "port", "ref", "what")
+
+    def __init__(self, what: str, ref: PidRef, name: str, pin: Pin | None, port: tuple[str, int] | None = None) -> None:
+        self.what = what
+        self.ref = ref
+        self.name = name
+        self.pin = pin
+        self.port = port
+
+
+class Found:
+    """What a selection found: targets and the WHATs that matched nothing."""
+
+    __slots__ = ("missing", "targets")
+
+    def __init__(self) -> None:
+        self.targets: list[Target] = []
+        self.missing: list[Missing] = []
+
+    def close(self) -> None:
+        """Release every handle."""
+        for target in self.targets:
+            if target.pin is not None:
+                target.pin.close()
+                target.pin = None
+
+
+class Finder:
+    """Resolves words to processes on one backend; every verb uses the same one.
+
+    Args:
+        backend: The operating system.
+        wanted: Filters.
+        several: Whether one word may mean several independent programs.
+        table: A process table to take names from; None: ask for names one by one, which is cheaper when nothing else needs the table.
+    """
+
+    def __init__(
+        self, backend: Backend, wanted: Filter, *, several: bool = False, table: dict[int, Row] | None = None
+    ) -> None:
+        self.backend = backend
+        self.checks = compile_filter(backend, wanted)
+        self.several = several
+        self.table = table
+        self.own_line = backend.own_line()
+        self.found = Found()
+        self._seen: set[int] = set()
+        self._room = 0  # how many more handles may stay open
+        self._measured = False
+
+    def run(self, words: Sequence[str]) -> Found:
+        """Resolve all *words*.
+
+        Raises:
+            TargetError: A word makes no sense.
+            RefusedError: A word names what endtask never touches, or several independent programs.
+        """
+        try:
+            for word in words:
+                self._resolve(word)
+        except BaseException:
+            self.found.close()
+            raise
+        return self.found
+
+    # ------------------------------------------------------------------ forms of WHAT
+
+    def _resolve(self, word: str) -> None:
+        kind, colon, rest = word.partition(":")
+        if not word:
+            raise TargetError("an empty word names no process", hint="give a pid, a name, `:port`, `file:PATH` or `pidfile:PATH`")
+        if word.isascii() and word.isdigit():
+            self._by_pid(word, _number(word, word), "")
+        elif colon and kind in ("", "tcp", "udp"):
+            self._by_port(word, kind or "tcp", rest)
+        elif colon and kind.isascii() and kind.isdigit():
+            self._by_pid(word, _number(kind, word), _token(rest, word))
+        elif colon and kind == "file":
+            self._by_file(word, rest)
+        elif colon and kind == "pidfile":
+            self._by_pid_file(word, rest)
+        elif colon and kind == "win":
+            raise TargetError(f"`{word}` asks for a window title, which only Windows processes have", hint="use a name or `--cmdline`")
+        elif colon and kind in _LATER:
+            raise TargetError(f"`{word}`: {_LATER[kind]} cannot be named yet", hint="use the main process's pid, its name or its port")
+        elif word[0] in "-+" and word[1:].isdigit():
+            raise TargetError(f"`{word}` is not a pid: a negative number would mean a process group", hint="use `PID --group`")
+        else:
+            self._by_name(word)
+
+    def _by_pid(self, word: str, pid: int, token: str) -> None:
+        self._refuse_never(pid, word)
+        target = self._pin(word, pid, token, lambda _pid: True, by_pid=True)
+        if isinstance(target, Missing):
+            self.found.missing.append(target)
+        elif target is not None:
+            self._add(target)
+
+    def _by_name(self, word: str) -> None:
+        backend = self.backend
+        kernel = never = 0
+        pids = []
+        for pid in self._names(word):
+            if pid <= 1 or pid in self.own_line:
+                never += 1
+                continue
+            row = self.table.get(pid) if self.table is not None else None
+            if row.kernel if row is not None else self._is_kernel(pid):
+                kernel += 1
+                continue
+            pids.append(pid)
+
+        def still(pid: int) -> bool:
+            short = backend.short_name(pid)
+            return short is not None and matches(word, backend.full_name(pid, short), backend.folds_case)
+
+        self._select(word, pids, still)
+        if not pids and kernel:
+            raise RefusedError(f"`{word}` names kernel threads, which nothing can stop", hint="name a program")
+        if not pids and never:
+            raise RefusedError(
+                f"`{word}` matches only endtask itself, its ancestors or pid 1, which are never selected", hint="name another process"
+            )
+
+    def _names(self, word: str) -> list[int]:
+        """Return every pid whose name fits; the short name decides first, because it is one small read."""
+        backend = self.backend
+        folds = backend.folds_case
+        head = word.split("*", 1)[0].split("?", 1)[0]
+        cut = head[:15]
+        found = []
+        if self.table is not None:
+            shorts: Iterable[tuple[int, str | None]] = ((r.pid, r.comm) for r in self.table.values())
+        else:
+            shorts = ((pid, backend.short_name(pid)) for pid in backend.list_pids())
+        for pid, short in shorts:
+            if short is None:
+                continue
+            if not folds and not short.startswith(cut) and len(short.encode("utf-8", "surrogateescape")) < 15:
+                continue
+            if matches(word, backend.full_name(pid, short), folds):
+                found.append(pid)
+        return found
+
+    def _is_kernel(self, pid: int) -> bool:
+        row = self.backend.row(pid)
+        return row is not None and row.kernel
+
+    def _by_port(self, word: str, proto: str, text: str) -> None:
+        if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 65536:
+            raise TargetError(f"`{word}` is not a port", hint="for example `:3000` or `udp:53`; ports go from 1 to 65535")
+        port = int(text)
+        listeners = self.backend.listeners(proto, port)
+        pids = sorted({p for listener in listeners for p in listener.pids})
+        if listeners and not pids:
+            uid = listeners[0].uid
+            self.found.missing.append(
+                Missing(word, f"somebody (user {self.backend.user_name(uid)}) listens on {word}, and we may not see which process", "not-permitted")
+            )
+            return
+        usable = [p for p in pids if p > 1 and p not in self.own_line]
+        if pids and not usable:
+            who = ", ".join(f"{p} {self.backend.short_name(p) or '?'}" for p in pids)
+            raise RefusedError(f"{word} is held by {who}, which endtask never selects", hint="stop the service that owns the socket")
+
+        def still(pid: int) -> bool:
+            return any(pid in listener.pids for listener in self.backend.listeners(proto, port))
+
+        before = len(self.found.targets)
+        self._select(word, usable, still, nobody=f"nobody listens on {proto} port {port}")
+        for target in self.found.targets[before:]:
+            target.port = (proto, port)
+
+    def _by_file(self, word: str, path: str) -> None:
+        if not path:
+            raise TargetError(f"`{word}` names no file", hint="for example `file:/var/log/app.log`")
+        pids, hidden = self.backend.file_holders(path)
+        usable = [p for p in pids if p > 1 and p not in self.own_line]
+        if pids and not usable:
+            raise RefusedError(f"`{path}` is held only by endtask itself, its ancestors or pid 1", hint="name another process")
+
+        def still(pid: int) -> bool:
+            return pid in self.backend.file_holders(path)[0]
+
+        nobody = f"no process has `{path}` open"
+        if hidden:
+            nobody += f", but {hidden} processes could not be looked into"
+        self._select(word, usable, still, nobody=nobody, code="not-permitted" if hidden else "no-match")
+
+    def _by_pid_file(self, word: str, path: str) -> None:
+        if not path:
+            raise TargetError(f"`{word}` names no file", hint="for example `pidfile:/run/nginx.pid`")
+        try:
+            content, age_s = self.backend.pid_file(path)
+        except AccessDeniedError:
+            raise
+        except OsCallError as exc:
+            self.found.missing.append(Missing(word, f"the pid file `{path}` cannot be read: {exc.message}"))
+            return
+        first = content.split(b"\n", 1)[0].strip()  # postmaster.pid has more lines after the pid
+        if not first.isdigit() or len(first) > 10:
+            shown = "is empty" if not content.strip() else "does not begin with a pid"
+            raise TargetError(f"the pid file `{path}` {shown}", hint="name the process itself")
+        pid = _number(first.decode("ascii"), word)
+        self._refuse_never(pid, word)
+        row = self.backend.row(pid)
+        # A pid file is written by the process it names, so a process that is younger than the file is another one.
+        if row is not None and self.backend.age_s(row) < age_s - 0.1:
+            self.found.missing.append(
+                Missing(word, f"the pid file `{path}` is stale: process {pid} ({row.comm}) started after it was written", "stale")
+            )
+            return
+        target = self._pin(word, pid, "", lambda _pid: True, by_pid=True)
+        if isinstance(target, Missing):
+            self.found.missing.append(Missing(word, f"the pid file `{path}` is stale: {target.text}", "stale"))
+        elif target is not None:
+            if row is not None and self.backend.row(pid) != row and (self.backend.row(pid) or row).start != row.start:
+                self.found.missing.append(Missing(word, f"process {pid} changed while it was selected", "gone"))
+            else:
+                self._add(target)
+
+    # ------------------------------------------------------------------ pin and confirm
+
+    def _refuse_never(self, pid: int, word: str) -> None:
+        if pid in self.own_line:
+            who = "endtask itself" if pid == self.own_line[0] else "an ancestor of endtask"
+            raise RefusedError(f"`{word}` is {who}, which is never selected", hint="run endtask from somewhere else")
+        if pid == 1:
+            raise RefusedError(f"`{word}` is pid 1, which is never selected", hint="use `systemctl` or `shutdown` to stop the system")
+        if self._is_kernel(pid):
+            raise RefusedError(f"`{word}` is a kernel thread, which nothing can stop", hint="name a program")
+
+    def _select(
+        self, word: str, pids: Sequence[int], still: Callable[[int], bool], *, nobody: str = "", code: str = "no-match"
+    ) -> None:
+        """Pin what passes the filters, keep the independent ones, and refuse too many."""
+        targets = []
+        denied = 0
+        for pid in pids:
+            if pid in self._seen:
+                continue
+            if not all(check(pid) for check in self.checks):
+                continue
+            target = self._pin(word, pid, "", still)
+            if isinstance(target, Missing):
+                denied += target.code == "not-permitted"
+            elif target is not None:
+                targets.append(target)
+        targets = self._independent(self._without_dead(targets))
+        if len(targets) > 1 and not self.several:
+            lines = tuple(self._line(t) for t in targets)
+            for target in targets:
+                if target.pin is not None:
+                    target.pin.close()
+            raise AmbiguousError(
+                f"`{word}` matches {len(targets)} independent programs", hint="name one by its pid, or use `--all`", matches=lines
+            )
+        for target in targets:
+            self._add(target)
+        if not targets and not any(p in self._seen for p in pids):
+            text = nobody if nobody and not pids else f"no process {'that passes the filters ' if pids else ''}is named `{word}`"
+            if nobody and pids:
+                text = f"{nobody} that passes the filters"
+            if "/" in word and not nobody:
+                text += f"; a name has no slash (who has the file open: `file:{word}`)"
+            self.found.missing.append(Missing(word, text, "not-permitted" if denied else code))
+
+    def _pin(
+        self, word: str, pid: int, token: str, still: Callable[[int], bool], *, by_pid: bool = False
+    ) -> Target | Missing | None:
+        backend = self.backend
+        try:
+            pin = backend.pin(pid, token)
+        except GoneError as exc:
+            return Missing(word, exc.message if token else f"no process has the pid {pid}", "gone" if token else "no-match")
+        except AccessDeniedError as exc:
+            return Missing(word, exc.message, "not-permitted")
+        if not by_pid:
+            if not still(pid) or not all(check(pid) for check in self.checks):
+                pin.close()
+                return None  # it changed while we looked: another process, or it does not match any more
+        elif self.checks and not all(check(pid) for check in self.checks):
+            pin.close()
+            return Missing(word, f"process {pid} does not pass the filters")
+        short = backend.short_name(pid)
+        name = backend.full_name(pid, short) if short is not None else ""
+        if short is None and backend.exited(pin) and not by_pid:
+            pin.close()
+            return None
+        return Target(word, pin.ref, name, self._spare(pin))
+
+    def _spare(self, pin: Pin) -> Pin | None:
+        """Return *pin*, or None after closing it because too many are open: an exact token finds the same process again, or nobody."""
+        if not self._measured:
+            self._measured = True
+            self._room = max(8, self.backend.capacity() // 2)
+        self._room -= 1
+        if self._room >= 0 or not pin.exact or pin.ref.token.startswith("t"):
+            return pin
+        pin.close()
+        return None
+
+    def _without_dead(self, targets: list[Target]) -> list[Target]:
+        """Leave out what has exited already, unless nothing else matched."""
+        alive = [t for t in targets if t.pin is None or not self.backend.exited(t.pin)]
+        if not alive:
+            return targets
+        for target in targets:
+            if target not in alive and target.pin is not None:
+                target.pin.close()
+        return alive
+
+    def _independent(self, targets: list[Target]) -> list[Target]:
+        """Leave out what is below another one of them."""
+        if len(targets) < 2:
+            return targets
+        pids = {t.ref.pid for t in targets}
+        parents: dict[int, int] = {}
+
+        def parent(pid: int) -> int:
+            if pid not in parents:
+                row = self.table.get(pid) if self.table is not None else self.backend.row(pid)
+                parents[pid] = row.ppid if row is not None else 0
+            return parents[pid]
+
+        result = []
+        for target in targets:
+            pid = parent(target.ref.pid)
+            seen = {target.ref.pid}
+            while pid > 1 and pid not in pids and pid not in seen:
+                seen.add(pid)
+                pid = parent(pid)
+            if pid in pids and pid not in seen:
+                if target.pin is not None:
+                    target.pin.close()
+            else:
+                result.append(target)
+        return result
+
+    def _line(self, target: Target) -> str:
+        pid = target.ref.pid
+        owner = self.backend.owner(pid)
+        arguments = " ".join(self.backend.command_line(pid) or ())
+        user = self.backend.user_name(owner) if owner is not None else "?"
+        return f"{target.ref} {target.name}  user {user}  {arguments}".rstrip()
+
+    def _add(self, target: Target) -> None:
+        if target.ref.pid in self._seen:
+            if target.pin is not None:
+                target.pin.close()
+            return
+        self._seen.add(target.ref.pid)
+        self.found.targets.append(target)
+
+
+def _number(digits: str, word: str) -> int:
+    number = int(digits) if len(digits) < 12 else _PID_LIMIT + 1
+    if number == 0:
+        raise TargetError(f"`{word}`: pid 0 is no process", hint="a pid is a number from 2 up")
+    if number > _PID_LIMIT:
+        raise TargetError(f"`{word}` is larger than any pid", hint=f"the largest is {_PID_LIMIT}")
+    return number
+
+
+def _token(text: str, word: str) -> str:
+    digits = text.removeprefix("t")
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 20:
+        raise TargetError(f"`{word}` has no valid token after the colon", hint="copy `pid:token` as `endtask look` prints it")
+    return text
+
+
+def find(backend: Backend, words: Sequence[str], wanted: Filter) -> list[tuple[PidRef, str]]:
+    """Return identity and name of everything that the words mean, children of a match left out.
+
+    Raises:
+        NothingMatchedError: A word matched nothing.
+    """
+    found = Finder(backend, wanted, several=True).run(words)
+    try:
+        if found.missing:
+            raise NothingMatchedError(found.missing[0].text)
+        return [(t.ref, t.name) for t in found.targets]
+    finally:
+        found.close()

@@ -1,0 +1,380 @@
+"""One target's stop as a pure state machine: (state, event, now) -> (state, actions).
+
+A stop is a conversation with things that die, fork, freeze and lie at any moment, so the decision of what happens next knows no clock, no operating system and no I/O.
+The engine feeds events and carries out the actions; tests and the simulated system step it by hand.
+
+States::
+
+    asking ---- everything in scope has exited ----> proving --- empty ---> watching ---> settled
+      ^  \\______ budget is spent, or refused ___________|__________________________________^
+      |_______________ the scan found new members ______|
+
+Polite order: the target first; the rest at once if the target does not catch the request or is gone, otherwise when half of the step is over.
+What is left when a target that caught the request has exited is given a moment (`LINGER_S`) before it is asked: most have been told by it, and a second request makes many programs drop their cleanup.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from endtask.model import (
+        Evidence,
+        PidRef,
+        Policy,
+        PortState,
+        ProcessEnd,
+        Receipt,
+        Request,
+        Respawn,
+        Suspect,
+    )
+
+    State = Literal["new", "asking", "proving", "watching", "settled"]
+
+LINGER_S = 0.25
+# The part of a step for which a target that catches the request is left alone with its own children.
+# Over 48 real programs the best rule was: the main process first, because one that catches the request stops its children better than we can,
+# and the rest when it is gone or its grace is over.
+TARGET_ALONE = 0.5
+
+
+class JobMember:
+    """A process in scope and what has become of it so far.
+
+    Attributes:
+        ref: Identity.
+        name: Process name.
+        tie: Why it is in scope.
+        kept: Whether it is to be left alone.
+        catches: Names of the requests that the program takes itself; None: unknown, treated as all.
+        exited_at: Time of the exit, None while it runs.
+        end: How it ended.
+        receipts: What was sent.
+        asked_step: Number of the last step that was sent to it, -1 for none.
+        denied: Whether we may not ask it.
+        forced: Whether force was delivered while it ran.
+    """
+
+    __slots__ = (
+        "asked_step",
+        "catches",
+        "denied",
+        "end",
+        "exited_at",
+        "forced",
+        "kept",
+        "name",
+        "receipts",
+        "ref",
+        "tie",
+    )
+
+    def __init__(
+        self, ref: PidRef, name: str, tie: str, *, kept: bool = False, catches: frozenset[str] | None = None
+    ) -> None:
+        self.ref = ref
+        self.name = name
+        self.tie = tie
+        self.kept = kept
+        self.catches = catches
+        self.exited_at: float | None = None
+        self.end: ProcessEnd | None = None
+        self.receipts: list[Receipt] = []
+        self.asked_step = -1
+        self.denied = False
+        self.forced = False
+
+    @property
+    def concerns_us(self) -> bool:
+        """Whether the target cannot be called stopped while this one runs."""
+        return self.exited_at is None and not self.kept
+
+
+class Send:
+    """Action: deliver a request to one member."""
+
+    __slots__ = ("member", "request")
+
+    def __init__(self, member: JobMember, request: Request) -> None:
+        self.member = member
+        self.request = request
+
+
+class Force:
+    """Action: end everything in scope so that nothing escapes."""
+
+    __slots__ = ()
+
+
+class Scan:
+    """Action: look for members that were born meanwhile, suspects, ports; answered by `Job.scanned`."""
+
+    __slots__ = ()
+
+
+class Watch:
+    """Action: report successors until the job settles; answered by `Job.successor`."""
+
+    __slots__ = ()
+
+
+class Settle:
+    """Action: the job is over; the engine makes the report."""
+
+    __slots__ = ()
+
+
+if TYPE_CHECKING:
+    Action = Send | Force | Scan | Watch | Settle
+
+
+class Job:
+    """The stop of one target.
+
+    Attributes:
+        members: Everything in scope, the target first.
+        open: How many of them still run and are not to be left alone.
+        state: Where the machine is.
+        wake_at: When `tick` must be called next, None if only events matter.
+        refused: `not-permitted` or `unreachable` when the target could not be asked, else empty.
+        cancelled: Whether the user stopped us.
+        evidence, suspects, ports: Of the last scan.
+        respawn: The successor that was seen.
+    """
+
+    __slots__ = (
+        "cancelled",
+        "deadline",
+        "evidence",
+        "members",
+        "open",
+        "policy",
+        "ports",
+        "refused",
+        "respawn",
+        "rest_at",
+        "settled_at",
+        "started_at",
+        "state",
+        "step",
+        "step_ends",
+        "suspects",
+        "watch_s",
+        "watch_until",
+    )
+
+    def __init__(self, policy: Policy, members: list[JobMember], *, watch_s: float = 0.0) -> None:
+        self.policy = policy
+        self.members = members
+        self.open = 0
+        self.watch_s = watch_s
+        self.state: State = "new"
+        self.started_at = 0.0
+        self.deadline = 0.0
+        self.step = -1
+        self.step_ends = 0.0
+        self.rest_at: float | None = None
+        self.watch_until = 0.0
+        self.settled_at = 0.0
+        self.refused = ""
+        self.cancelled = False
+        self.evidence: tuple[Evidence, ...] = ()
+        self.suspects: tuple[Suspect, ...] = ()
+        self.ports: tuple[PortState, ...] = ()
+        self.respawn: Respawn | None = None
+
+    # ------------------------------------------------------------------ what the engine asks
+
+    @property
+    def target(self) -> JobMember:
+        return self.members[0]
+
+    @property
+    def wake_at(self) -> float | None:
+        if self.state == "watching":
+            return self.watch_until
+        if self.state != "asking":
+            return None
+        times = [self.step_ends, self.deadline]
+        if self.rest_at is not None:
+            times.append(self.rest_at)
+        return min(times)
+
+    @property
+    def current(self) -> Request | None:
+        """The request of the step that we are in, None before the first or in a plain wait."""
+        return self.policy.steps[self.step].request if 0 <= self.step < len(self.policy.steps) else None
+
+    def _open(self) -> list[JobMember]:
+        return [m for m in self.members if m.concerns_us]
+
+    # ------------------------------------------------------------------ events
+
+    def start(self, now: float) -> list[Action]:
+        """The run begins."""
+        self.started_at = now
+        self.deadline = now + self.policy.budget_s
+        self.state = "asking"
+        self.open = len(self._open())
+        if not self.open:
+            return self._prove()
+        if not self.policy.steps:
+            self.step_ends = self.deadline
+            return []
+        return self._begin_step(0, now)
+
+    def receipt(self, member: JobMember, receipt: Receipt, now: float) -> list[Action]:
+        """The system answered a request."""
+        member.receipts.append(receipt)
+        if receipt.status == "delivered" and receipt.request == "KILL":
+            member.forced = member.forced or member.exited_at is None
+        if receipt.status == "denied":
+            member.denied = True
+            if member is self.target and self.state == "asking":
+                self.refused = "not-permitted"
+                return self._settle(now)
+        if receipt.status in ("impossible", "failed") and member is self.target and self.state == "asking":
+            if self.step + 1 < len(self.policy.steps):
+                return self._begin_step(self.step + 1, now)
+            if not any(r.status == "delivered" for r in member.receipts):
+                self.refused = "unreachable"
+                return self._settle(now)
+        return []
+
+    def exited(self, member: JobMember, end: ProcessEnd, now: float) -> list[Action]:
+        """A member has exited; seen on its handle."""
+        if member.exited_at is not None:
+            return []
+        self.open -= member.concerns_us and self.state != "new"
+        member.exited_at = now
+        member.end = end
+        if self.state != "asking":
+            return []
+        if not self.open:
+            return self._prove()
+        if member is self.target and self.rest_at is not None:
+            self.rest_at = min(self.rest_at, now + LINGER_S)
+        return []
+
+    def joined(self, members: list[JobMember], now: float) -> list[Action]:
+        """New members were found: they are asked what the others were asked."""
+        self.members.extend(members)
+        self.open += sum(m.concerns_us for m in members)
+        if self.state == "settled":
+            return []
+        if self.state in ("proving", "watching"):
+            self.state = "asking"
+        if now >= self.deadline:
+            return self._settle(now)
+        if self.current is None or (self.rest_at is not None and self.target.concerns_us):
+            return []  # a plain wait, or the target still has its grace: they are asked with the rest
+        if self.current.forced:
+            return [Force()]
+        if self.rest_at is not None:
+            return []
+        return self._ask(members)
+
+    def scanned(
+        self,
+        now: float,
+        *,
+        evidence: tuple[Evidence, ...] = (),
+        suspects: tuple[Suspect, ...] = (),
+        ports: tuple[PortState, ...] = (),
+    ) -> list[Action]:
+        """The scan that `Scan` asked for is complete; members that it found came through `joined` before."""
+        if self.state != "proving":
+            return []
+        self.evidence = evidence
+        self.suspects = suspects
+        self.ports = ports
+        if self.open:
+            self.state = "asking"
+            return self.tick(now)
+        if self.watch_s > 0 and self._came_to_end_by_us():
+            self.state = "watching"
+            self.watch_until = now + self.watch_s
+            return [Watch()]
+        return self._settle(now)
+
+    def successor(self, respawn: Respawn, now: float) -> list[Action]:
+        """Somebody started the program again."""
+        if self.state != "watching":
+            return []
+        self.respawn = respawn
+        return self._settle(now)
+
+    def unwatch(self, now: float) -> list[Action]:
+        """There is nobody left who could start it again."""
+        return self._settle(now) if self.state == "watching" else []
+
+    def tick(self, now: float) -> list[Action]:
+        """The time of `wake_at` has come."""
+        if self.state == "watching":
+            return self._settle(now) if now >= self.watch_until else []
+        if self.state != "asking":
+            return []
+        if now >= self.deadline:
+            return self._settle(now)
+        if self.rest_at is not None and now >= self.rest_at:
+            self.rest_at = None
+            return self._ask(self._open())
+        if now >= self.step_ends and self.step + 1 < len(self.policy.steps):
+            return self._begin_step(self.step + 1, now)
+        return []
+
+    def cancel(self, now: float) -> list[Action]:
+        """The user wants us to stop asking."""
+        if self.state == "settled":
+            return []
+        self.cancelled = True
+        return self._settle(now)
+
+    # ------------------------------------------------------------------ decisions
+
+    def _begin_step(self, index: int, now: float) -> list[Action]:
+        self.step = index
+        request, begins, ends = self.policy.schedule()[index]
+        last = index == len(self.policy.steps) - 1
+        self.step_ends = self.deadline if last else min(now + (ends - begins), self.deadline)
+        self.rest_at = None
+        if request.forced:
+            return [Force()]
+        target = self.target
+        others = [m for m in self._open() if m is not target]
+        if not target.concerns_us:
+            return self._ask(others)
+        if request.kind != "signal":
+            return self._ask([target])  # standard input and commands speak to the main process only
+        if others and (target.catches is None or request.name in target.catches):
+            self.rest_at = now + (self.step_ends - now) * TARGET_ALONE
+            return self._ask([target])
+        return self._ask([target, *others])
+
+    def _ask(self, members: list[JobMember]) -> list[Action]:
+        request = self.current
+        if request is None:
+            return []
+        actions: list[Action] = []
+        for member in members:
+            if not member.concerns_us or member.asked_step >= self.step or member.denied:
+                continue
+            if request.kind != "signal" and member is not self.target:
+                continue
+            member.asked_step = self.step
+            actions.append(Send(member, request))
+        return actions
+
+    def _came_to_end_by_us(self) -> bool:
+        return any(r.status == "delivered" for m in self.members for r in m.receipts)
+
+    def _prove(self) -> list[Action]:
+        self.state = "proving"
+        return [Scan()]
+
+    def _settle(self, now: float) -> list[Action]:
+        self.state = "settled"
+        self.settled_at = now
+        return [Settle()]

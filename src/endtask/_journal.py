@@ -1,0 +1,77 @@
+"""What earlier stops asked in vain, so that `why` can say it: a small file of the user's own.
+
+Only a stop that did not end well writes, so the common case costs nothing.
+A line is appended with one write(2) to a file opened with O_APPEND, so several endtasks never mix their lines; a file that has grown too large is begun anew.
+The journal is a memory aid: if it cannot be written or read, nothing fails.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from endtask._record import plain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from endtask.model import PidRef, Report
+
+_LIMIT = 256 * 1024
+
+
+def _path() -> str:
+    base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(base, "endtask", "asked")
+
+
+def _boot() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""  # ignored: then lines of an earlier boot cannot be told apart, and the token still can
+
+
+def remember(report: Report) -> None:
+    """Append a line for each process that was asked and did not end well."""
+    lines = []
+    boot = _boot()
+    now = int(time.time())
+    for target in report.targets:
+        for member in target.members:
+            sent = [r.request for r in member.receipts if r.status == "delivered"]
+            if sent and not member.exited:
+                lines.append(f"{now}\t{boot}\t{member.ref}\t{','.join(sent)}\t{target.outcome}\t{plain(member.name)!r}\n")
+    if not lines:
+        return
+    path = _path()
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        fd = os.open(path, flags, 0o600)
+        try:
+            if os.fstat(fd).st_size > _LIMIT:
+                os.ftruncate(fd, 0)
+            os.write(fd, "".join(lines).encode("utf-8", "backslashreplace"))
+        finally:
+            os.close(fd)
+    except OSError:
+        return  # ignored: a full or read-only home directory must not fail a stop
+
+
+def recall(ref: PidRef) -> tuple[str, ...]:
+    """Return in words what earlier stops of this user sent to exactly this process, oldest first."""
+    try:
+        with open(_path(), encoding="utf-8", errors="replace") as file:
+            lines = file.readlines()
+    except OSError:
+        return ()  # ignored: no journal, nothing is known
+    boot = _boot()
+    found = []
+    for line in lines:
+        fields = line.rstrip("\n").split("\t")
+        if len(fields) != 6 or fields[2] != str(ref) or (boot and fields[1] != boot) or not fields[0].isdigit():
+            continue
+        ago = max(0, int(time.time()) - int(fields[0]))
+        found.append(f"{fields[3]} was sent {ago} s ago, delivered; outcome then: {fields[4]}")
+    return tuple(found)

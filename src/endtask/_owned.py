@@ -1,0 +1,372 @@
+"""Commands whose process tree we own: started here, and gone with proof when the block ends.
+
+A small keeper process (`_keeper.py`) stands between us and the command.
+It is the subreaper of the command's tree (prctl(2), PR_SET_CHILD_SUBREAPER), so whatever escapes by a double fork becomes the keeper's child,
+and when the kernel tells it that it has no child left (ECHILD), the tree is empty: that is the proof.
+It reads a socket whose other end only we hold, so it also acts when we are killed in the middle, even by SIGKILL.
+
+Rejected: PR_SET_PDEATHSIG, which reaches the direct child only and fires when the *thread* that forked ends; process groups, which setsid(2) leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+from endtask.errors import OsCallError
+from endtask.model import Evidence, MemberReport, PidRef, ProcessEnd, Reason, Receipt, Report, TargetReport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    import subprocess
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+    from typing import IO
+
+
+class _Member:
+    """What the keeper told about one process."""
+
+    __slots__ = ("end", "exited_at_s", "forced", "name", "pid", "receipts")
+
+    def __init__(self, pid: int, name: str) -> None:
+        self.pid = pid
+        self.name = name
+        self.receipts: list[Receipt] = []
+        self.forced = False
+        self.exited_at_s: float | None = None
+        self.end: ProcessEnd | None = None
+
+
+class Owned:
+    """A running command and everything that it starts; made by `owned`.
+
+    Leaving the block stops it: TERM to the command, after its grace to what is left, KILL at the end unless `force` is false.
+
+    Attributes:
+        ref: Identity of the command.
+        pid: Its pid.
+        stdin, stdout, stderr: Pipes, as in `subprocess.Popen`, where they were asked for.
+        report: The verdict, None until `stop` has run.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        grace_s: float,
+        force: bool,
+        cwd: str | None,
+        env: Mapping[str, str] | None,
+        stdin: int | IO[bytes] | None,
+        stdout: int | IO[bytes] | None,
+        stderr: int | IO[bytes] | None,
+    ) -> None:
+        self._command = tuple(command)
+        self._grace_s = grace_s
+        self._force = force
+        self._started = time.monotonic()
+        self._mark = f"{os.getpid()}.{os.urandom(8).hex()}"
+        self._members: dict[int, _Member] = {}
+        self._end: ProcessEnd | None = None
+        self._empty = False
+        self._left: list[tuple[int, str]] = []
+        self._buffer = b""
+        self._keeper_gone = False
+        self._control, self._keeper = self._start(cwd, env, stdin, stdout, stderr)
+        self.stdin = self._keeper.stdin
+        self.stdout = self._keeper.stdout
+        self.stderr = self._keeper.stderr
+        self.report: Report | None = None
+        self.ref = PidRef(0)
+        try:
+            self._read_start()
+        except BaseException:
+            self._abandon()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self.ref.pid
+
+    # ------------------------------------------------------------------ starting
+
+    def _start(
+        self,
+        cwd: str | None,
+        env: Mapping[str, str] | None,
+        stdin: int | IO[bytes] | None,
+        stdout: int | IO[bytes] | None,
+        stderr: int | IO[bytes] | None,
+    ) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        import socket
+        import subprocess
+
+        ours, theirs = socket.socketpair()
+        keeper = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_keeper.py")
+        arguments = [str(theirs.fileno()), f"{self._grace_s:g}", "1" if self._force else "0", self._mark]
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", keeper, *arguments, "--", *self._command],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=cwd,
+                env=env,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # a Ctrl+C at our terminal must not reach the keeper
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours, process
+
+    def _read_start(self) -> None:
+        deadline = time.monotonic() + 30.0
+        while not self.ref.pid:
+            if not self._pump(deadline - time.monotonic()) or self._keeper_gone:
+                raise OsCallError("spawn", 0, text=f"the keeper of `{self._command[0]}` did not start")
+
+    def _abandon(self) -> None:
+        """Give up a start that failed: the keeper sees the end of the socket and tidies up by itself."""
+        self._control.close()
+        self._keeper.wait()
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    # ------------------------------------------------------------------ the keeper's words
+
+    def _pump(self, timeout_s: float | None) -> bool:
+        """Read what the keeper says for at most *timeout_s*; return whether anything came."""
+        poller = select.poll()  # not select(): the descriptor may be above FD_SETSIZE
+        poller.register(self._control.fileno(), select.POLLIN)
+        if not poller.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000):
+            return False
+        try:
+            data = self._control.recv(65536)
+        except ConnectionResetError:
+            data = b""  # the keeper was killed with unread words of ours
+        if not data:
+            self._keeper_gone = True
+            return True
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            self._hear(line.decode("utf-8", "surrogateescape"))
+        return True
+
+    def _hear(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        at_s = time.monotonic() - self._started
+        if word == "started":
+            pid, _, token = rest.partition(" ")
+            self.ref = PidRef(int(pid), token)
+            self._member(int(pid), self._command[0].rsplit("/", 1)[-1])
+        elif word == "failed":
+            number, _, text = rest.partition(" ")
+            raise FileNotFoundError(int(number), text, self._command[0]) if number == "2" else OSError(int(number), text, self._command[0])
+        elif word == "exited":
+            self._end = _end(rest)
+        elif word in ("asked", "forced"):
+            pid, _, name = rest.partition(" ")
+            member = self._member(int(pid), name)
+            member.receipts.append(Receipt("TERM" if word == "asked" else "KILL", "delivered", at_s))
+            member.forced = member.forced or word == "forced"
+        elif word == "reaped":
+            pid, _, rest = rest.partition(" ")
+            name, _, status = _split_status(rest)
+            member = self._member(int(pid), name)
+            member.exited_at_s = at_s
+            member.end = _end(status)
+        elif word == "left":
+            pid, _, name = rest.partition(" ")
+            self._left.append((int(pid), name))
+            self._member(int(pid), name)
+        elif word == "empty":
+            self._empty = True
+
+    def _member(self, pid: int, name: str) -> _Member:
+        member = self._members.get(pid)
+        if member is None or member.end is not None:
+            member = self._members[pid] = _Member(pid, name)
+        elif name:
+            member.name = name
+        return member
+
+    # ------------------------------------------------------------------ for the caller
+
+    def poll(self) -> ProcessEnd | None:
+        """Return how the command ended, None while it runs. What it started may run on."""
+        while not self._keeper_gone and self._pump(0):
+            pass
+        return self._end
+
+    def wait(self, timeout_s: float | None = None) -> ProcessEnd | None:
+        """Wait for the end of the command itself.
+
+        Args:
+            timeout_s: Seconds, None for as long as it takes.
+
+        Returns:
+            How it ended, None when the time is up.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._end is None and not self._keeper_gone:
+            if not self._pump(None if deadline is None else deadline - time.monotonic()):
+                return None
+        return self._end
+
+    def stop(self) -> Report:
+        """Stop the command and its whole tree, by the plan it was started with; a second call returns the first one's report.
+
+        Returns:
+            The verdict: `stopped` or `forced` with the subreaper's proof, `running` when force was not allowed and something is left.
+        """
+        if self.report is not None:
+            return self.report
+        began = time.monotonic()
+        if not self._keeper_gone:
+            try:
+                self._control.sendall(f"stop {self._grace_s:g} {int(self._force)}\n".encode())
+            except (BrokenPipeError, ConnectionResetError):
+                self._keeper_gone = True
+        # The keeper answers by itself; the bound is for a keeper that was stopped or killed.
+        deadline = began + self._grace_s + 30.0
+        while not self._empty and not self._left and not self._keeper_gone and time.monotonic() < deadline:
+            self._pump(deadline - time.monotonic())
+        if self._empty or self._left:
+            self.report = self._verdict()
+        else:
+            self.report = self._take_over()
+        self._control.close()
+        if self._empty:
+            self._keeper.wait()
+        return self.report
+
+    def _verdict(self) -> Report:
+        elapsed = time.monotonic() - self._started
+        members = []
+        for member in sorted(self._members.values(), key=lambda m: m.pid != self.pid):
+            ref = self.ref if member.pid == self.pid else PidRef(member.pid)
+            tie = "target" if member.pid == self.pid else "owned"
+            exited = member.end is not None
+            members.append(
+                MemberReport(ref, member.name, tie, exited, member.exited_at_s, member.end, member.forced, tuple(member.receipts))
+            )
+        what = " ".join(self._command)
+        name = self._command[0].rsplit("/", 1)[-1]
+        if not self._empty:
+            reasons = tuple(Reason("running", f"{pid} {left} still runs, and force was not allowed", pid=pid) for pid, left in self._left)
+            return Report((TargetReport(what, self.ref, name, "running", elapsed, tuple(members), (), reasons),), elapsed_s=elapsed)
+        shown = Evidence("subreaper", "proved", "the kernel told the keeper, who adopts every orphan of the tree, that it has no child left", elapsed)
+        forced = any(m.forced for m in members)
+        outcome = TargetReport(what, self.ref, name, "forced" if forced else "stopped", elapsed, tuple(members), (shown,))
+        return Report((outcome,), elapsed_s=elapsed)
+
+    def _take_over(self) -> Report:
+        """The keeper was killed: find its tree by the mark that everything in it inherited, and stop that."""
+        from endtask import _api
+        from endtask._backends import default_backend
+        from endtask._plan import make_policy
+        from endtask.model import Filter
+
+        backend = default_backend()
+        marked = [pid for pid in backend.list_pids() if self._mark in backend.marks(pid)]
+        words = []
+        for pid in marked:
+            pin = backend.pin(pid)
+            if self._mark in backend.marks(pid):
+                words.append(str(pin.ref))
+            pin.close()
+        policy = make_policy(timeout_s=self._grace_s + 5.0, force_after_s=self._grace_s if self._force else None, all=True, missing_ok=True, watch_s=0.0)
+        report = _api.stop(words, Filter(), policy, backend=backend)
+        reason = Reason("keeper-killed", "the keeper was killed, so what had left the tree and changed its environment may be missing here", certain=False)
+        targets = tuple(_with_reason(t, reason) for t in report.targets)
+        if not targets:
+            shown = Evidence("mark", "observed", "no process carries the mark of this command")
+            name = self._command[0].rsplit("/", 1)[-1]
+            targets = (TargetReport(" ".join(self._command), self.ref, name, "unproven", evidence=(shown,), reasons=(reason,)),)
+        return Report(targets, report.missing, report.elapsed_s, report.cancelled, missing_ok=True)
+
+    def __enter__(self) -> Owned:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.stop()
+        finally:
+            for pipe in (self.stdin, self.stdout, self.stderr):
+                if pipe is not None:
+                    try:
+                        pipe.close()
+                    except BrokenPipeError:
+                        pass  # ignored: unwritten input of a command that has ended
+
+
+def _with_reason(target: TargetReport, reason: Reason) -> TargetReport:
+    from endtask._record import replace
+
+    outcome = "unproven" if target.outcome in ("stopped", "forced", "already-gone") else target.outcome
+    return replace(target, outcome=outcome, reasons=(*target.reasons, reason))
+
+
+def _split_status(text: str) -> tuple[str, str, str]:
+    """Split `NAME code 0` or `NAME signal 15` at the status; a name may hold blanks."""
+    for word in (" code ", " signal "):
+        name, found, number = text.rpartition(word)
+        if found and number.isdigit():
+            return name, word, f"{word.strip()} {number}"
+    return text, "", ""
+
+
+def _end(text: str) -> ProcessEnd | None:
+    word, _, number = text.partition(" ")
+    if word == "code":
+        return ProcessEnd(int(number), source="wait")
+    if word == "signal":
+        return ProcessEnd(None, int(number), source="wait")
+    return ProcessEnd(why_unknown="the keeper did not say")
+
+
+def owned(
+    command: Sequence[str] | str,
+    *,
+    grace_s: float = 5.0,
+    force: bool = True,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+) -> Owned:
+    """Start a command and own its process tree; use it in a `with` block.
+
+    When the block ends, for whatever reason, the whole tree is stopped: TERM to the command, TERM to what is left, and after *grace_s* KILL.
+    The same happens when our own process dies in the middle.
+    Unlike `stop`, force is the default here, because the tree is ours and the block promises that it is gone.
+
+    Args:
+        command: Program and arguments; a string is split like a shell would, without running one.
+        grace_s: Seconds that the tree has before force, >= 0.
+        force: False: never force; the report then says what is left.
+        cwd, env: Of the command.
+        stdin, stdout, stderr: As in `subprocess.Popen`.
+
+    Returns:
+        The running command.
+
+    Raises:
+        OSError: It could not be started.
+        OsCallError: The keeper could not be started.
+    """
+    import shlex
+
+    words = shlex.split(command) if isinstance(command, str) else [os.fspath(w) for w in command]
+    if not words:
+        raise ValueError("the command is empty")
+    return Owned(words, grace_s=grace_s, force=force, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr)

@@ -1,0 +1,399 @@
+"""From the selection to everything that a stop needs before the first request: members, their handles, suspects, the respawn watch.
+
+`plan` and `stop` both come through here, so they can never choose different processes.
+The fork watch must be open before the process table is read: what is born later is reported by it, what was born before is in the table.
+"""
+
+from __future__ import annotations
+
+from endtask import _scope
+from endtask._inspect import catches, is_shell, predict, runs_script
+from endtask._job import TARGET_ALONE
+from endtask._plan import respawn_watch
+from endtask.errors import AccessDeniedError, GoneError, RefusedError
+from endtask.model import Facts, Planned, PidRef, Suspect, TargetPlan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from endtask._backends.base import Backend, Pin
+    from endtask._find import Target
+    from endtask._scope import Family
+    from endtask.model import Manager, Policy, Row
+
+_RESTARTERS = frozenset(("supervisord", "runsv", "s6-supervise", "supervise", "pm2", "PM2", "monit", "circusd", "containerd-shim"))
+
+
+class Prepared:
+    """One target, ready to be stopped.
+
+    Attributes:
+        target: The selected process.
+        row: Its line of the process table, None if it could not be seen.
+        above: Its ancestors, the parent first.
+        members: Identity, name, tie and kept of everything in scope, the target first.
+        pins: Open handles by pid.
+        cgroup: Cgroup that is the target's own, or that was asked for; empty for none.
+        catches: Request names that the target takes itself.
+        suspects: Orphans that may have come from it.
+        kin: What its children inherit (see `Backend.kinship`).
+        shared: Its private objects (see `Backend.shared_objects`).
+        watch_s, watch_because: The respawn watch.
+        manager: Who would start it again.
+        parent: Handle of the parent while a respawn is to be watched for.
+        siblings: Children of the parent that were there before: (pid, start).
+        warnings: What should be known before.
+    """
+
+    __slots__ = (
+        "above",
+        "catches",
+        "cgroup",
+        "cmdline",
+        "kin",
+        "manager",
+        "members",
+        "parent",
+        "parent_name",
+        "pins",
+        "row",
+        "shared",
+        "siblings",
+        "suspects",
+        "target",
+        "warnings",
+        "watch_because",
+        "watch_s",
+    )
+
+    def __init__(self, target: Target, row: Row | None) -> None:
+        self.target = target
+        self.row = row
+        self.above: list[int] = []
+        self.members: list[tuple[PidRef, str, str, bool]] = []
+        self.pins: dict[int, Pin] = {}
+        self.cgroup = ""
+        self.catches: frozenset[str] | None = None
+        self.suspects: tuple[Suspect, ...] = ()
+        self.kin = b""
+        self.shared: frozenset[str] = frozenset()
+        self.watch_s = 0.0
+        self.watch_because = ""
+        self.manager: Manager | None = None
+        self.parent: Pin | None = None
+        self.parent_name = ""
+        self.siblings: frozenset[tuple[int, int]] = frozenset()
+        self.cmdline: tuple[str, ...] = ()
+        self.warnings: list[str] = []
+
+    def close(self) -> None:
+        """Release every handle."""
+        for pin in self.pins.values():
+            pin.close()
+        self.pins.clear()
+        if self.parent is not None:
+            self.parent.close()
+            self.parent = None
+
+
+class Preparer:
+    """Prepares the targets of one run.
+
+    Args:
+        backend: The operating system.
+        policy: How to stop.
+        table: The process table, read after the fork watch was opened.
+        births_seen: Whether the fork watch works: then nothing has to be remembered for a later search.
+    """
+
+    def __init__(self, backend: Backend, policy: Policy, table: dict[int, Row], *, births_seen: bool) -> None:
+        self.backend = backend
+        self.policy = policy
+        self.family = _scope.Family(table)
+        self.births_seen = births_seen
+        self.own_line = backend.own_line()
+        self.keep = frozenset(policy.scope.keep)
+        self._kept_pids = frozenset(r.pid for r in self.keep)
+        self._parents: dict[int, tuple[float, str, Manager | None, str]] = {}
+
+    def prepare(self, target: Target) -> Prepared | None:
+        """Open handles on everything that *target* owns; None when it has gone meanwhile."""
+        backend = self.backend
+        pin = target.pin
+        if pin is None:
+            try:
+                pin = backend.pin(target.ref.pid, target.ref.token)
+            except GoneError:
+                return None
+        target.pin = None  # the handle belongs to the prepared target from here on
+        ready = Prepared(target, self.family.table.get(target.ref.pid))
+        ready.pins[pin.ref.pid] = pin
+        try:
+            self._fill(ready)
+        except BaseException:
+            ready.close()
+            raise
+        return ready
+
+    def _fill(self, ready: Prepared) -> None:
+        pid = ready.target.ref.pid
+        ready.above = self.family.ancestors(pid)
+        ready.cgroup = self._cgroup(ready)
+        self._members(ready)
+        if len(ready.members) > 1:
+            self._read_catches(ready)
+        if self.policy.scope.kind == "tree" and ready.row is not None:
+            if not self.births_seen:
+                ready.kin = self.backend.kinship(pid)
+                ready.shared = self.backend.shared_objects(pid)
+            ready.suspects = find_suspects(self.backend, self.family, ready)
+        if self.policy.steps:
+            self._watch(ready)
+
+    # ------------------------------------------------------------------ members
+
+    def _cgroup(self, ready: Prepared) -> str:
+        """Return the cgroup that counts for the scope: the one asked for, or one that only this program is in."""
+        kind = self.policy.scope.kind
+        pid = ready.target.ref.pid
+        if kind == "cgroup":
+            cgroup = self.backend.cgroup(pid)
+            if cgroup in ("", "/"):
+                raise RefusedError(
+                    f"process {pid} is in the root cgroup, which holds the whole system", hint="use `--tree`, `--session-of` or `--group`"
+                )
+            return cgroup
+        if kind != "tree" or (ready.row is not None and ready.row.ppid in self.own_line and ready.row.ppid > 1):
+            return ""
+        cgroup = self.backend.cgroup(pid)
+        if not _scope.own_cgroup(cgroup):
+            return ""
+        inside = self.backend.cgroup_pids(cgroup) or ()
+        if pid not in inside or any(p in inside for p in (*ready.above, *self.own_line)):
+            return ""
+        return cgroup
+
+    def _members(self, ready: Prepared) -> None:
+        ready.members = [(ready.target.ref, ready.target.name, "target", self._is_kept(ready.target.ref, ready))]
+        if self.policy.scope.kind == "only":
+            return
+        for pid, tie in self.scope_of(ready).items():
+            if pid not in ready.pins:
+                self.add_member(ready, pid, tie)
+
+    def scope_of(self, ready: Prepared, family: Family | None = None) -> dict[int, str]:
+        """Return pid and tie of everything in scope by one process table, the target first, parents before children."""
+        family = family or self.family
+        kind = self.policy.scope.kind
+        target = ready.target.ref.pid
+        cgroup_pids = (self.backend.cgroup_pids(ready.cgroup) or ()) if ready.cgroup else ()
+        if kind == "tree":
+            start = ready.row.start if ready.row is not None else None
+            ties = _scope.owned(family, target, start, cgroup_pids, ready.cgroup)
+        else:
+            ties = _scope.whole(family, target, kind, cgroup_pids, ready.cgroup)
+        ordered = sorted(ties.items(), key=lambda item: item[1][1])
+        return {pid: tie for pid, (tie, _depth) in ordered if pid == target or not self._never(pid)}
+
+    def _never(self, pid: int) -> bool:
+        return pid <= 1 or pid in self.own_line
+
+    def add_member(self, ready: Prepared, pid: int, tie: str, family: Family | None = None) -> bool:
+        """Open a handle on a process that the table puts in scope, if it is still the one the table meant."""
+        expected = (family or self.family).table.get(pid)
+        try:
+            pin = self.backend.pin(pid)
+        except GoneError:
+            return False
+        except AccessDeniedError:
+            ready.warnings.append(f"{pid} belongs to it ({tie}), and no handle on it may be opened")
+            return False
+        row = self.backend.row(pid)
+        # The handle was opened first and this row was read after it, so a row like the table's means that the handle holds the table's process.
+        if expected is not None and (row is None or row.start != expected.start or row.comm != expected.comm and row.ppid != expected.ppid):
+            pin.close()
+            return False
+        short = row.comm if row is not None else ""
+        name = self.backend.full_name(pid, short)
+        ready.pins[pid] = pin
+        ready.members.append((pin.ref, name, tie, self._is_kept(pin.ref, ready)))
+        return True
+
+    def _is_kept(self, ref: PidRef, ready: Prepared) -> bool:
+        """Whether `keep` names the process or one above it within the target."""
+        if not self.keep:
+            return False
+        if ref in self.keep:
+            return True
+        row = self.family.table.get(ref.pid)
+        while row is not None and row.pid != ready.target.ref.pid:
+            if row.ppid in self._kept_pids:
+                return True
+            row = self.family.table.get(row.ppid)
+        return False
+
+    def _read_catches(self, ready: Prepared) -> None:
+        signals = self.backend.signals(ready.target.ref.pid)
+        if signals is None:
+            return
+        requests = [s.request for s in self.policy.steps if s.request.kind == "signal"]
+        ready.catches = frozenset(r.name for r in requests if catches(signals, r.number))
+
+    # ------------------------------------------------------------------ who would start it again
+
+    def _watch(self, ready: Prepared) -> None:
+        row = ready.row
+        if row is None or self.policy.watch_s == 0:
+            return
+        parent = row.ppid
+        if parent > 1 and parent in self._parents:
+            watch_s, because, manager, parent_name = self._parents[parent]
+        else:
+            watch_s, because, manager, parent_name = self._judge_parent(ready, row)
+            if parent > 1:
+                self._parents[parent] = (watch_s, because, manager, parent_name)
+        ready.watch_s, ready.watch_because, ready.manager, ready.parent_name = watch_s, because, manager, parent_name
+        if watch_s <= 0:
+            return
+        ready.cmdline = self.backend.command_line(row.pid) or ()
+        table = self.family.table
+        ready.siblings = frozenset((p, table[p].start) for p in self.family.children.get(parent, ()))
+        if parent > 1:
+            try:
+                ready.parent = self.backend.pin(parent)
+            except (GoneError, AccessDeniedError):
+                ready.parent = None  # ignored: without it the watch only lasts its full time
+
+    def _judge_parent(self, ready: Prepared, row: Row) -> tuple[float, str, Manager | None, str]:
+        parent = self.family.table.get(row.ppid)
+        name = parent.comm if parent is not None else ""
+        launcher = row.ppid > 1 and row.ppid in self.own_line
+        if launcher and name not in _RESTARTERS and self.policy.watch_s is None:
+            return 0.0, "its parent is the one who asks", None, name
+        facts = self.backend.facts(ready.pins[row.pid], self.family.table)
+        shell = parent is not None and is_shell(name) and not runs_script(name, self.backend.command_line(row.ppid) or ())
+        watch_s, because = respawn_watch(facts, self.policy, launcher=launcher, shell=shell)
+        manager = next((m for m in facts.managers if m.restarts != "no"), None)
+        return watch_s, because, manager, facts.parent_name or name
+
+
+def find_suspects(backend: Backend, family: Family, ready: Prepared) -> tuple[Suspect, ...]:
+    """Return the orphans that may have come from the target: their origin is likely, and nothing proves it."""
+    top = ready.row
+    if top is None:
+        return ()
+    candidates = _scope.suspects(family, top, ready.above, ready.pins)
+    if not candidates:
+        return ()
+    pid = top.pid
+    kin = ready.kin or backend.kinship(pid)
+    shared = ready.shared or backend.shared_objects(pid)
+    ready.kin, ready.shared = kin, shared
+    if shared and ready.above:
+        shared -= backend.shared_objects(ready.above[0])  # what the parent holds too was given to more than this target
+    strict = _scope.is_orphan(family, top)  # itself a daemon: it shares its environment with every daemon of the same shell
+    found = []
+    for row in candidates:
+        because = _kinship(backend, row, top, kin, shared, strict=strict)
+        if because:
+            suspect = _as_suspect(backend, row, because)
+            if suspect is not None:
+                found.append(suspect)
+    return tuple(found)
+
+
+def _kinship(backend: Backend, row: Row, top: Row, kin: bytes, shared: frozenset[str], *, strict: bool) -> str:
+    both = shared & backend.shared_objects(row.pid) if shared else frozenset()
+    if both:
+        return f"an orphan that has {sorted(both)[0]} open, as {top.pid} has"
+    if kin and backend.kinship(row.pid) == kin and (not strict or row.comm == top.comm):
+        return f"an orphan that started after {top.pid} with the same environment"
+    return ""
+
+
+def _as_suspect(backend: Backend, row: Row, because: str) -> Suspect | None:
+    try:
+        pin = backend.pin(row.pid)
+    except (GoneError, AccessDeniedError):
+        return None  # ignored: it has gone, or it is not ours to name
+    try:
+        again = backend.row(row.pid)
+        if again is None or again.start != row.start or backend.exited(pin):
+            return None
+        facts = backend.facts(pin)
+        return Suspect(pin.ref, facts.name, because, tuple(str(p) for p in facts.ports))
+    finally:
+        pin.close()
+
+
+def still_there(backend: Backend, suspects: Iterable[Suspect]) -> tuple[Suspect, ...]:
+    """Return those suspects that still run."""
+    alive = []
+    for suspect in suspects:
+        try:
+            pin = backend.pin(suspect.ref.pid, suspect.ref.token)
+        except GoneError:
+            continue
+        except AccessDeniedError:
+            alive.append(suspect)
+            continue
+        if not backend.exited(pin):
+            alive.append(suspect)
+        pin.close()
+    return tuple(alive)
+
+
+def target_plan(backend: Backend, policy: Policy, ready: Prepared) -> TargetPlan:
+    """Return in words what a stop of *ready* would do."""
+    target_facts = backend.facts(ready.pins[ready.target.ref.pid])
+    schedule = policy.schedule()
+    members = []
+    for ref, name, tie, kept in ready.members:
+        pin = ready.pins[ref.pid]
+        facts = target_facts if ref == ready.target.ref else backend.facts(pin)
+        members.append(_planned(policy, ready, facts, (ref, name, tie, kept)))
+    return TargetPlan(
+        ready.target.what,
+        ready.target.ref,
+        ready.target.name,
+        tuple(members),
+        tuple((r.name, at) for r, at, _until in schedule),
+        policy.budget_s,
+        ready.watch_s,
+        ready.watch_because,
+        ready.suspects,
+        (*ready.warnings, *_plan_warnings(target_facts, policy)),
+    )
+
+
+def _planned(policy: Policy, ready: Prepared, facts: Facts, member: tuple[PidRef, str, str, bool]) -> Planned:
+    ref, name, tie, kept = member
+    if kept:
+        return Planned(ref, name, tie, "left alone")
+    is_target = ref == ready.target.ref
+    asked, answers = [], []
+    for step in policy.steps:
+        if is_target or step.request.kind == "signal":
+            prediction = predict(facts, step.request)
+            asked.append(step.request.name)
+            answers.append(prediction.answer)
+    when = "first"
+    if not is_target and policy.steps:
+        request, begins, ends = policy.schedule()[0]
+        alone = ready.catches is None or request.name in ready.catches
+        after = begins + (ends - begins) * TARGET_ALONE
+        when = f"when the target is gone, or after {after:g} s" if alone and not request.forced else "with it"
+    return Planned(ref, name, tie, when if policy.steps else "waited for", tuple(asked), tuple(answers))
+
+
+def _plan_warnings(facts: Facts, policy: Policy) -> list[str]:
+    warnings = []
+    for step in policy.steps:
+        prediction = predict(facts, step.request)
+        if prediction.answer in ("ignored", "immune", "blocked"):
+            warnings.append(f"{step.request.name} will have no effect on {facts.ref.pid} {facts.name}: {prediction.because}")
+    for manager in facts.managers:
+        if manager.restarts == "yes":
+            warnings.append(f"{manager.kind} {manager.name} starts it again; stop it for good with `{manager.stop}`")
+    return warnings

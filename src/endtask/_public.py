@@ -1,0 +1,181 @@
+"""The public functions: what the verbs of the command do, in three lines of Python.
+
+They never print.
+A process that does not stop is an outcome in the report; an exception means that nothing could be tried or known.
+"""
+
+from __future__ import annotations
+
+from endtask import _api
+from endtask._plan import make_policy
+from endtask.model import Filter, PidRef, Scope
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from endtask._plan import Plan
+    from endtask.model import Event, Explanation, Looked, Planning, Policy, Report, ScopeKind
+
+    What = str | int | PidRef
+
+
+def _words(what: Sequence[What]) -> tuple[str, ...]:
+    return tuple(w if isinstance(w, str) else str(w) for w in what)
+
+
+def stop(
+    *what: What,
+    timeout_s: float | None = None,
+    plan: str | Plan | None = None,
+    force_after_s: float | None = None,
+    now: bool = False,
+    scope: ScopeKind = "tree",
+    keep: Sequence[What] = (),
+    watch_s: float | None = None,
+    all: bool = False,
+    missing_ok: bool = False,
+    filters: Filter | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Report:
+    """Ask processes to stop, wait, and prove the end.
+
+    Nothing is forced unless `force_after_s`, `now` or a plan with `KILL` says so.
+
+    Args:
+        what: Each a pid, a `PidRef`, `pid:token`, a name with wildcards, `:port`, `udp:port`, `file:PATH` or `pidfile:PATH`.
+        timeout_s: Seconds for everything; default: what the plan needs, or 10.
+        plan: Steps such as `"TERM/10/INT/5"`; default: TERM.
+        force_after_s: Seconds after which KILL is added.
+        now: Force at once.
+        scope: `tree` (what the process owns), `only`, `group`, `session`, `cgroup`.
+        keep: Members of the tree that are left alone.
+        watch_s: Seconds to watch for a respawn; default: as the facts call for.
+        all: Whether a word may mean several independent programs.
+        missing_ok: Whether nothing to stop counts as success in `Report.ok`.
+        filters: Narrow every word.
+        on_event: Told of everything as it happens, in the calling thread.
+
+    Returns:
+        The verdict; `report.ok` is true only if everything in scope ended politely and that was shown.
+
+    Raises:
+        UsageError: The arguments make no sense, or name what endtask never touches; nothing was sent.
+        AmbiguousError: A word means several programs and `all` is false; nothing was sent.
+        OsCallError: The system could not be asked, for example without /proc.
+    """
+    policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, now=now, all=all, missing_ok=missing_ok)
+    return _api.stop(_words(what), filters or Filter(), policy, keep=_words(keep), on_event=on_event)
+
+
+async def stop_async(
+    *what: What,
+    timeout_s: float | None = None,
+    plan: str | Plan | None = None,
+    force_after_s: float | None = None,
+    now: bool = False,
+    scope: ScopeKind = "tree",
+    keep: Sequence[What] = (),
+    watch_s: float | None = None,
+    all: bool = False,
+    missing_ok: bool = False,
+    filters: Filter | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Report:
+    """Do what `stop` does without blocking the event loop; works in asyncio and in trio (and so in anyio), without threads.
+
+    Cancelling it stops the asking; what was sent by then stays sent.
+    """
+    from endtask._async import drive
+
+    policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, now=now, all=all, missing_ok=missing_ok)
+    return await drive(_api.Session(_words(what), filters or Filter(), policy, _words(keep), on_event))
+
+
+def _policy(
+    timeout_s: float | None,
+    plan: str | Plan | None,
+    force_after_s: float | None,
+    scope: ScopeKind,
+    watch_s: float | None,
+    *,
+    now: bool,
+    all: bool,
+    missing_ok: bool,
+) -> Policy:
+    return make_policy(
+        timeout_s=timeout_s,
+        plan=plan,
+        force_after_s=force_after_s,
+        now=now,
+        scope=Scope(scope),
+        watch_s=watch_s,
+        all=all,
+        missing_ok=missing_ok,
+    )
+
+
+def wait(
+    *what: What,
+    timeout_s: float | None = None,
+    scope: ScopeKind = "tree",
+    all: bool = False,
+    missing_ok: bool = False,
+    filters: Filter | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Report:
+    """Wait until processes and what they own have ended, and prove it; nothing is sent.
+
+    Arguments, result and errors are those of `stop`.
+    """
+    policy = make_policy(timeout_s=timeout_s, scope=Scope(scope), all=all, missing_ok=missing_ok)
+    return _api.wait(_words(what), filters or Filter(), policy, on_event=on_event)
+
+
+async def wait_async(
+    *what: What,
+    timeout_s: float | None = None,
+    scope: ScopeKind = "tree",
+    all: bool = False,
+    missing_ok: bool = False,
+    filters: Filter | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Report:
+    """Do what `wait` does without blocking the event loop."""
+    from endtask._async import drive
+    from endtask._record import replace
+
+    policy = make_policy(timeout_s=timeout_s, scope=Scope(scope), all=all, missing_ok=missing_ok)
+    return await drive(_api.Session(_words(what), filters or Filter(), replace(policy, steps=()), (), on_event))
+
+
+def look(*what: What, scope: ScopeKind = "tree", filters: Filter | None = None) -> Looked:
+    """Say how processes would answer a request; nothing is sent.
+
+    Raises:
+        UsageError: A word makes no sense, or names what endtask never touches.
+    """
+    return _api.look(_words(what), filters or Filter(), scope=Scope(scope))
+
+
+def plan(
+    *what: What,
+    timeout_s: float | None = None,
+    plan: str | Plan | None = None,
+    force_after_s: float | None = None,
+    now: bool = False,
+    scope: ScopeKind = "tree",
+    keep: Sequence[What] = (),
+    watch_s: float | None = None,
+    all: bool = False,
+    missing_ok: bool = False,
+    filters: Filter | None = None,
+) -> Planning:
+    """Say what `stop` with the same arguments would do, to the same processes; nothing is sent."""
+    policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, now=now, all=all, missing_ok=missing_ok)
+    return _api.plan(_words(what), filters or Filter(), policy, keep=_words(keep))
+
+
+def why(*what: What, scope: ScopeKind = "tree", filters: Filter | None = None) -> Explanation:
+    """Explain why processes are (still) there; nothing is sent."""
+    return _api.why(_words(what), filters or Filter(), scope=Scope(scope))

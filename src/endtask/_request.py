@@ -1,0 +1,32 @@
+"""Stage 4: one step for one process -> receipts.
+
+Decision: a stopped process gets CONT right after the request, because TERM to it only waits (signal(7)); the order TERM, CONT is the one that lets it run straight into its handler.
+The state is read after the request was delivered, so that a process that was stopped in between is seen too.
+"""
+
+from __future__ import annotations
+
+from endtask.model import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from endtask._backends.base import Backend, Pin
+    from endtask.model import Receipt
+
+CONT = Request("CONT", "signal", 18)
+
+
+def deliver(backend: Backend, pin: Pin, request: Request, at_s: float) -> list[Receipt]:
+    """Send *request*, and CONT after it if the process is stopped.
+
+    Returns:
+        One receipt for each thing that was sent; a receipt says what the system answered and proves no end.
+
+    Raises:
+        UnsupportedRequestError: The system has no such request; nothing was sent.
+    """
+    receipts = [backend.send(pin, request, at_s)]
+    wakes = request.kind == "signal" and not request.forced and request.number != CONT.number
+    if wakes and receipts[0].status == "delivered" and backend.stopped(pin):
+        receipts.append(backend.send(pin, CONT, at_s))
+    return receipts

@@ -1,0 +1,204 @@
+"""Which processes a target owns, read from one process table (pure).
+
+Scope is what the target *owns*: its descendants, and orphans that still carry its session, its process group or its own cgroup.
+Who merely shares a session or a group with it while having a living parent there (the other half of a pipeline, the shell's other jobs) is not owned.
+
+Decision: a tie that only makes it likely (same initial environment, same open pipes) makes a *suspect*, which is named and never signalled.
+Rejected: acting on likely ties. Two daemons started by one script share their environment, and stopping the wrong one loses somebody's work.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from endtask.model import Row
+
+# pid -> (tie in words, depth below the target)
+if TYPE_CHECKING:
+    Ties = dict[int, tuple[str, int]]
+
+
+class Family:
+    """Indexes over one process table, built once and shared by all targets of a run.
+
+    Attributes:
+        table: The table.
+        children: Parent pid -> child pids.
+        sessions: Session id -> pids.
+        groups: Process group id -> pids.
+    """
+
+    __slots__ = ("_groups", "_sessions", "children", "table")
+
+    def __init__(self, table: dict[int, Row]) -> None:
+        self.table = table
+        children: dict[int, list[int]] = {}
+        for row in table.values():
+            children.setdefault(row.ppid, []).append(row.pid)
+        self.children = children
+        self._sessions: dict[int, list[int]] | None = None
+        self._groups: dict[int, list[int]] | None = None
+
+    @property
+    def sessions(self) -> dict[int, list[int]]:
+        if self._sessions is None:
+            self._sessions = {}
+            for row in self.table.values():
+                self._sessions.setdefault(row.sid, []).append(row.pid)
+        return self._sessions
+
+    @property
+    def groups(self) -> dict[int, list[int]]:
+        if self._groups is None:
+            self._groups = {}
+            for row in self.table.values():
+                self._groups.setdefault(row.pgid, []).append(row.pid)
+        return self._groups
+
+    def ancestors(self, pid: int) -> list[int]:
+        """Return the pids above *pid*, the parent first."""
+        line: list[int] = []
+        row = self.table.get(pid)
+        while row is not None and row.ppid > 0 and row.ppid not in line and row.ppid != pid:
+            line.append(row.ppid)
+            row = self.table.get(row.ppid)
+        return line
+
+    def descendants(self, pid: int, into: Ties, depth: int = 0) -> None:
+        """Add everything below *pid* to *into*; a child that is older than its parent is a reused pid and is left out."""
+        queue = [(pid, depth)]
+        while queue:
+            parent, level = queue.pop()
+            parent_row = self.table.get(parent)
+            for child in self.children.get(parent, ()):
+                if child in into or child == parent:
+                    continue
+                if parent_row is not None and self.table[child].start < parent_row.start:
+                    continue
+                into[child] = (f"child of {parent}", level + 1)
+                queue.append((child, level + 1))
+
+
+def owned(
+    family: Family, target: int, start: int | None = None, cgroup_pids: Iterable[int] = (), cgroup: str = ""
+) -> Ties:
+    """Return what *target* owns, itself first.
+
+    Args:
+        family: The process table.
+        target: Pid of the target; it may be gone (then only what carries its ids is found).
+        start: Start time of the target; another process that has its pid by now is not taken for it.
+            While a session or group of that id has members the kernel does not give the number away, so then there are none.
+        cgroup_pids: Members of a cgroup that is the target's own, empty if it has none of its own.
+        cgroup: That cgroup's path, for the words.
+    """
+    ties: Ties = {target: ("target", 0)}
+    row = family.table.get(target)
+    if row is not None and start is not None and row.start != start:
+        return ties
+    family.descendants(target, ties)
+    _orphans(family, row, cgroup_pids, f"cgroup {cgroup}", ties)
+    done: set[int] = set()
+    while len(done) < len(ties):  # sessions and groups of the members, and of what they bring in
+        for pid in [p for p in ties if p not in done]:
+            done.add(pid)
+            member = family.table.get(pid)
+            if member is None or member.sid == pid:
+                _orphans(family, row, family.sessions.get(pid, ()), f"session {pid}", ties)
+            if member is None or member.pgid == pid:
+                _orphans(family, row, family.groups.get(pid, ()), f"group {pid}", ties)
+    return ties
+
+
+def _orphans(family: Family, top: Row | None, pids: Iterable[int], tie: str, ties: Ties) -> None:
+    for pid in pids:
+        row = family.table.get(pid)
+        if pid in ties or row is None or row.kernel or (top is not None and row.start < top.start):
+            continue
+        if is_orphan(family, row):
+            ties[pid] = (tie, 1)
+            family.descendants(pid, ties, 1)
+
+
+def is_orphan(family: Family, row: Row) -> bool:
+    """Return whether the parent of *row* only reaps it.
+
+    The kernel does not say it. What can be seen: the parent is the first process of the namespace, is hidden, or lives outside the session of its "child",
+    which a parent that merely forked does not, unless the child called setsid(2) itself and so leads that session.
+    """
+    if row.ppid <= 1:
+        return True
+    parent = family.table.get(row.ppid)
+    if parent is None:
+        return True
+    return parent.sid != row.sid and row.sid != row.pid
+
+
+def whole(family: Family, target: int, kind: str, cgroup_pids: Iterable[int] = (), cgroup: str = "") -> Ties:
+    """Return everything of a scope that is not a tree: the target's process group, session or cgroup, or only itself."""
+    ties: Ties = {target: ("target", 0)}
+    row = family.table.get(target)
+    if kind == "only" or row is None:
+        return ties
+    if kind == "group":
+        pids: Iterable[int] = family.groups.get(row.pgid, ())
+        tie = f"group {row.pgid}"
+    elif kind == "session":
+        pids = family.sessions.get(row.sid, ())
+        tie = f"session {row.sid}"
+    else:
+        pids = cgroup_pids
+        tie = f"cgroup {cgroup}"
+    for pid in pids:
+        other = family.table.get(pid)
+        if other is not None and not other.kernel and pid not in ties:
+            ties[pid] = (tie, 1)
+    return ties
+
+
+def suspects(family: Family, top: Row, above: Iterable[int], known: Iterable[int]) -> list[Row]:
+    """Return the orphans that could have come from a target, judged by the table alone.
+
+    Whoever calls must narrow the list further by what only inheritance can give (`Backend.kinship`, `Backend.shared_objects`).
+    An escaped child is adopted by pid 1 or by a subreaper, and a subreaper that adopts it is an ancestor of the target (prctl(2), PR_SET_CHILD_SUBREAPER).
+
+    Args:
+        family: The process table.
+        top: The target's row, as it was before the stop.
+        above: Its ancestors at that time.
+        known: Pids that are in scope already.
+    """
+    members = set(known)
+    found: list[Row] = []
+    for parent in {1, *above}:
+        for pid in family.children.get(parent, ()):
+            row = family.table[pid]
+            if pid in members or pid in above or row.kernel or row.start < top.start:
+                continue
+            if parent != 1 and not _adopted(family, row, parent):
+                continue
+            found.append(row)
+    return found
+
+
+_REAPERS = frozenset(("systemd", "init", "tini", "dumb-init", "catatonit", "s6-svscan", "containerd-shim", "conmon", "runsvdir"))
+
+
+def _adopted(family: Family, row: Row, parent: int) -> bool:
+    """Return whether *parent* looks like the adopter of *row*, not like the one that forked it.
+
+    A double fork leaves a session or a group whose leader has died; a living parent's own child is in a session that has one.
+    """
+    if parent in family.table and family.table[parent].comm in _REAPERS:
+        return True
+    return row.sid not in family.table or row.pgid not in family.table
+
+
+def own_cgroup(cgroup: str) -> bool:
+    """Return whether a cgroup of that name can belong to one program: not the root, not a login session, not a slice."""
+    leaf = cgroup.rsplit("/", 1)[-1]
+    if not leaf or leaf.endswith(".slice") or leaf in ("init.scope", "user.slice"):
+        return False
+    return not leaf.startswith(("session-", "user@"))

@@ -1,0 +1,213 @@
+"""Stage 5: what was born meanwhile, is the scope empty and how do we know, are the ports free, did it come back.
+
+Proof, strongest first: an empty cgroup that is exactly the scope; every handle ended and every fork since the start seen (`proved`);
+every handle ended and the process table read again with nothing new in it (`observed`); anything less is `unproven`.
+"""
+
+from __future__ import annotations
+
+from endtask import _prepare, _scope
+from endtask.errors import AccessDeniedError, GoneError
+from endtask.model import Evidence, PidRef, PortState, Respawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from endtask._backends.base import Backend, ForkWatch, Pin
+    from endtask._prepare import Prepared
+    from endtask._scope import Family
+    from endtask.model import Listener, Suspect
+
+
+class Births:
+    """Every fork of a member, told apart from forks of strangers that have a member's old pid.
+
+    Events come in the order in which they happened, and the event of a fork is queued before the new process runs. Three rules follow:
+
+    - When a member is taken in while it still runs, every queued event in which its pid is the *child* is its own birth or older;
+      its forks are the events after that one, also those from before it was taken in.
+    - When the pid of a member appears as the child later on, it is another process from there on.
+    - When no newer fork of a child's pid is queued after its handle was opened, the handle holds that child.
+
+    Attributes:
+        complete: Whether every fork so far was seen and could be attributed.
+    """
+
+    def __init__(self, backend: Backend, watch: ForkWatch) -> None:
+        self._backend = backend
+        self._watch = watch
+        self._owners: dict[int, tuple[int, ...]] = {}
+        self._since: dict[int, tuple[int, int]] = {}  # pid -> number of its birth's event, number of the first event after it was taken in
+        self._queue: list[tuple[int, int]] = []
+        self._first = 0  # number of the first event in the queue
+        self._unsure = False
+
+    @property
+    def complete(self) -> bool:
+        return not self._unsure and not self._watch.lost
+
+    def _pull(self) -> None:
+        self._queue += self._watch.drain()
+
+    def own(self, pins: list[Pin], owner: int) -> None:
+        """From now on forks of these processes belong to *owner*; those that were queued before are told by the next `collect`."""
+        self._pull()
+        births = {child: self._first + index for index, (_parent, child) in enumerate(self._queue)}
+        end = self._first + len(self._queue)
+        for pin in pins:
+            pid = pin.ref.pid
+            if self._backend.exited(pin):
+                self._unsure = True  # whose forks the queued ones of its pid are cannot be told any more
+                continue
+            self._owners[pid] = (*self._owners.get(pid, ()), owner)
+            self._since[pid] = (births.get(pid, -1), end)
+
+    def collect(self) -> list[tuple[tuple[int, ...], Pin | None, int, int]]:
+        """Return (owners, handle or None if it has exited already, child pid, parent pid) of all new descendants, oldest first."""
+        born = []
+        self._pull()
+        while self._queue:
+            batch, first = self._queue, self._first
+            self._queue = []
+            self._first += len(batch)
+            opened = self._open(batch, first)
+            self._pull()
+            newer = {child for _parent, child in self._queue}
+            for owners, pin, child, parent in opened:
+                if pin is not None and child in newer:
+                    pin.close()
+                    pin = None
+                born.append((owners, pin, child, parent))
+        return born
+
+    def _open(self, batch: list[tuple[int, int]], first: int) -> list[tuple[tuple[int, ...], Pin | None, int, int]]:
+        last = {child: index for index, (_parent, child) in enumerate(batch)}
+        opened: list[tuple[tuple[int, ...], Pin | None, int, int]] = []
+        for index, (parent, child) in enumerate(batch):
+            number = first + index
+            if child in self._owners and number >= self._since[child][1]:
+                del self._owners[child], self._since[child]
+            owners = self._owners.get(parent)
+            if not owners or number <= self._since[parent][0]:
+                continue
+            if child not in self._owners:
+                self._owners[child] = owners
+                self._since[child] = (number, number + 1)
+            pin = None
+            if last[child] == index:
+                try:
+                    pin = self._backend.pin(child)
+                except (GoneError, AccessDeniedError):
+                    pin = None  # ignored: it has gone; its own forks are still followed by its pid
+            opened.append((owners, pin, child, parent))
+        return opened
+
+
+def evidence(backend: Backend, ready: Prepared, *, births: Births | None, at_s: float, mechanism: str, exact: bool, kind: str) -> tuple[Evidence, ...]:
+    """Return what shows that nothing of the scope runs any more; every member has exited when this is called."""
+    found = []
+    if exact:
+        found.append(Evidence(mechanism, "proved", "every process in scope has exited, seen on a handle opened before the request", at_s))
+    else:
+        text = "every process in scope has exited; this kernel has no pidfds, so identity rests on start times"
+        found.append(Evidence(mechanism, "observed", text, at_s))
+    if kind == "only":
+        return tuple(found)
+    if ready.cgroup and backend.cgroup_empty(ready.cgroup):
+        found.append(Evidence("cgroup-empty", "proved", f"the kernel reports the cgroup {ready.cgroup} as empty", at_s))
+    if births is not None and births.complete:
+        found.append(Evidence("fork-events", "proved", "every fork since the start was reported by the kernel, none is left", at_s))
+    else:
+        found.append(Evidence("process-table", "observed", "the process table was read again after the last exit, nothing of the scope is in it", at_s))
+    return tuple(found)
+
+
+def late_suspects(backend: Backend, family: Family, ready: Prepared) -> tuple[Suspect, ...]:
+    """Return suspects that the table shows after the end, and those from before that still run."""
+    before = _prepare.still_there(backend, ready.suspects)
+    known = {s.ref.pid for s in before}
+    return (*before, *(s for s in _prepare.find_suspects(backend, family, ready) if s.ref.pid not in known))
+
+
+# --------------------------------------------------------------------------- ports
+
+
+def port_state(backend: Backend, ready: Prepared, *, started_s: float, at_s: float) -> tuple[PortState, ...]:
+    """Return the state of the port that the target was named by, nothing for other targets.
+
+    A listener that is younger than the run is somebody new and not our failure; an older one shares the socket with the target.
+    """
+    if ready.target.port is None:
+        return ()
+    proto, port = ready.target.port
+    word = f":{port}" if proto == "tcp" else f"{proto}:{port}"
+    listeners = backend.listeners(proto, port)
+    if not listeners:
+        return (PortState(word, free=True, at_s=at_s),)
+    pids = sorted({p for listener in listeners for p in listener.pids})
+    ours = not pids or any(_older(backend, p, started_s) for p in pids if p not in ready.pins)
+    holder = ", ".join(f"{p} {backend.short_name(p) or '?'}" for p in pids) or _hidden(backend, listeners)
+    return (PortState(word, free=False, holder=holder, holder_pid=pids[0] if pids else 0, ours=ours, at_s=at_s),)
+
+
+def _older(backend: Backend, pid: int, started_s: float) -> bool:
+    row = backend.row(pid)
+    return row is not None and backend.age_s(row) > started_s
+
+
+def _hidden(backend: Backend, listeners: list[Listener]) -> str:
+    return f"a process of user {backend.user_name(listeners[0].uid)} that we may not see"
+
+
+# --------------------------------------------------------------------------- respawn
+
+
+def successor(backend: Backend, ready: Prepared, at_s: float) -> Respawn | None:
+    """Return who has taken the place of the target, None if nobody has yet."""
+    row = ready.row
+    if row is None:
+        return None
+    for pid in _candidates(backend, ready, row.ppid):
+        found = _successor(backend, ready, pid, at_s)
+        if found is not None:
+            return found
+    return None
+
+
+def _candidates(backend: Backend, ready: Prepared, parent: int) -> list[int]:
+    pids: list[int] = []
+    if parent > 1:
+        children = backend.children(parent)
+        if children is None:
+            children = _scope.Family(backend.table()).children.get(parent, [])
+        pids += children
+    if ready.cgroup:
+        pids += backend.cgroup_pids(ready.cgroup) or ()
+    if ready.target.port is not None:
+        proto, port = ready.target.port
+        pids += [p for listener in backend.listeners(proto, port) for p in listener.pids]
+    return sorted(set(pids))
+
+
+def _successor(backend: Backend, ready: Prepared, pid: int, at_s: float) -> Respawn | None:
+    old = ready.row
+    row = backend.row(pid)
+    if old is None or row is None or (pid, row.start) in ready.siblings or row.start < old.start or pid in ready.pins:
+        return None
+    name = backend.full_name(pid, row.comm)
+    if name != ready.target.name and not (ready.cmdline and backend.command_line(pid) == ready.cmdline):
+        return None
+    try:
+        pin = backend.pin(pid)
+    except (GoneError, AccessDeniedError):
+        return None  # ignored: it has gone again; the next look finds the one after it
+    ref: PidRef = pin.ref
+    gone = backend.exited(pin)
+    pin.close()
+    if gone:
+        return None
+    manager = ready.manager
+    if manager is not None:
+        by = f"{manager.kind} {manager.name}".rstrip()
+        return Respawn(ref, name, by, f"`{manager.stop}`" if manager.stop else f"stop {row.ppid} first", at_s)
+    by = f"{row.ppid} {backend.short_name(row.ppid) or ''}".rstrip()
+    return Respawn(ref, name, by, f"stop {row.ppid} first: `endtask stop {row.ppid}`" if row.ppid > 1 else "", at_s)

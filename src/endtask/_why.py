@@ -1,0 +1,255 @@
+"""Stage 6: facts, receipts and ends -> the outcome, and the reasons why not (pure).
+
+Decision: the outcome is the *worst* thing that is true of a target, and `stopped` is what remains when nothing else is.
+A reason that follows from facts is certain; anything else says that it is a guess.
+"""
+
+from __future__ import annotations
+
+from endtask._inspect import disposition, runs_script
+from endtask.model import Reason, Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from endtask._job import Job, JobMember
+    from endtask.model import Facts, Outcome, Seen
+
+_TERM_NUMBER = 15
+
+
+def outcome(job: Job) -> Outcome:
+    """Return the word for a settled job."""
+    alive = [m for m in job.members if m.concerns_us]
+    delivered = any(r.status == "delivered" for m in job.members for r in m.receipts)
+    if alive:
+        if job.refused == "unreachable":
+            return "unreachable"
+        if job.refused or any(m.denied for m in alive):
+            return "not-permitted"
+        return "running"
+    if not proved(job):
+        return "unproven"
+    if job.respawn is not None:
+        return "respawned"
+    if any(m.forced for m in job.members):
+        return "forced"
+    if not delivered and job.policy.steps and not _ended_while_we_ran(job):
+        return "already-gone"
+    return "stopped"
+
+
+def proved(job: Job) -> bool:
+    """Return whether the emptiness of the scope was shown."""
+    if job.suspects or not job.evidence:
+        return False
+    if any(p.ours for p in job.ports if not p.free):
+        return False
+    return all(e.strength != "unproven" for e in job.evidence)
+
+
+def _ended_while_we_ran(job: Job) -> bool:
+    return any(m.exited_at is not None and m.exited_at > job.started_at for m in job.members)
+
+
+def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) -> list[Reason]:
+    """Return why a process is still there after (or would be after) *requests*, the strongest reason first.
+
+    Args:
+        facts: Of the process, read after the requests.
+        requests: What was or would be sent.
+        asked: Whether they were sent.
+    """
+    pid = facts.ref.pid
+    who = f"{pid} {facts.name}".rstrip()
+    found: list[Reason] = []
+    if facts.exited:
+        if facts.state == "Z":
+            found.append(
+                Reason(
+                    "zombie",
+                    f"{who} has exited; its parent {facts.ppid} {facts.parent_name} has not reaped it".replace("  ", " "),
+                    next=f"nothing runs any more; the entry goes when {facts.ppid} reaps it or ends",
+                    pid=pid,
+                )
+            )
+        return found
+    found += _held_back(facts, who)
+    for request in requests:
+        if request.kind == "signal" and not request.forced:
+            found += _by_disposition(facts, request, who, asked=asked)
+    found += _by_state(facts, who)
+    if not found:
+        sleeping = f", sleeps in {facts.wait_channel}" if facts.wait_channel else ""
+        text = f"{who} has not acted on it yet (state {facts.state}{sleeping})" if asked else f"nothing that can be seen keeps {who} from ending"
+        found.append(Reason("slow" if asked else "nothing", text, certain=False, pid=pid))
+    return found
+
+
+def _held_back(facts: Facts, who: str) -> list[Reason]:
+    """What holds back every signal, KILL included or not."""
+    pid = facts.ref.pid
+    found = []
+    if facts.state == "T" and not facts.tracer:
+        found.append(Reason("stopped", f"{who} is stopped: requests wait until it is continued", next=f"kill -CONT {pid}", pid=pid))
+    if facts.state == "t" or facts.tracer:
+        found.append(
+            Reason("traced", f"{who} is traced by {facts.tracer}, which holds signals back", next=f"end the tracer {facts.tracer}", pid=pid)
+        )
+    if facts.frozen:
+        less = ", which holds back even KILL" if facts.frozen == "v1" else ""
+        found.append(Reason("frozen", f"{who} is in a frozen cgroup (version {facts.frozen[1:]} freezer){less}", next="thaw the cgroup", pid=pid))
+    if facts.state == "D" and not facts.frozen:
+        where = f" ({facts.wait_channel})" if facts.wait_channel else ""
+        found.append(
+            Reason(
+                "uninterruptible",
+                f"{who} is in an uninterruptible kernel call{where}: no signal reaches it before that returns",
+                next="mend what the call waits for (disk, network file system, driver)",
+                pid=pid,
+            )
+        )
+    if facts.state == "Z":
+        found.append(
+            Reason("threads", f"the main thread of {who} has ended, {facts.threads - 1} other threads run on", pid=pid, next="only KILL is sure to end them")
+        )
+    if facts.core_dumping:
+        found.append(Reason("core-dump", f"{who} is writing a core dump", next="wait, or KILL to cut it short", pid=pid))
+    return found
+
+
+def _by_disposition(facts: Facts, request: Request, who: str, *, asked: bool) -> list[Reason]:
+    pid = facts.ref.pid
+    word, certain, _because = disposition(facts, request.number)
+    name = request.name
+    if word == "ignored":
+        return [Reason("ignored", f"{who} ignores {name}", next=f"try another request, or `endtask stop {pid} --force-after 5s`", pid=pid)]
+    if word == "immune":
+        text = f"{who} is the first process of its pid namespace and has no handler for {name}: the kernel throws it away"
+        return [Reason("namespace-init", text, next="only KILL from outside works: `--force-after 5s`", pid=pid)]
+    if word == "blocked":
+        return [Reason("blocked", f"{who} blocks {name} in every thread: it stays pending", certain, f"`endtask stop {pid} --force-after 5s`", pid)]
+    if word in ("handler", "waits-for-it") and asked:
+        pending = facts.signals is not None and facts.signals.pending & (1 << (request.number - 1))
+        if pending:
+            busy = f"{who} has a handler for {name} but has not taken it yet: its main thread is busy"
+            return [Reason("not-taken", busy, certain=False, pid=pid)]
+        if runs_script(facts.name, facts.cmdline):
+            text = f"{who} is a shell with a trap for {name}: it runs the trap only after the command that it waits for has ended"
+            return [Reason("shell-trap", text, certain=False, next="ask the running command itself", pid=pid)]
+        text = f"{who} took {name} with its own handler and is still running: it is cleaning up, waiting for something, or has decided to stay"
+        return [Reason("handler", text, certain=False, next="give it more time with `--timeout`", pid=pid)]
+    if word == "unknown":
+        return [Reason("unknown", f"how {who} answers {name} could not be read", certain=False, next="run endtask as the same user or as root", pid=pid)]
+    return []
+
+
+def _by_state(facts: Facts, who: str) -> list[Reason]:
+    pid = facts.ref.pid
+    found = []
+    for manager in facts.managers:
+        if manager.restarts == "yes":
+            text = f"{manager.kind} {manager.name} starts {who} again whenever it ends"
+            found.append(Reason("restarted", text, manager.certain, f"`{manager.stop}`" if manager.stop else "", pid))
+    if facts.ports:
+        ports = ", ".join(str(p) for p in facts.ports)
+        found.append(Reason("holds-port", f"{who} listens on {ports}", pid=pid))
+    return found
+
+
+def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
+    """Return why one member of a settled job still runs."""
+    sent = {r.request for r in member.receipts if r.status == "delivered"}
+    found = []
+    for receipt in member.receipts:
+        if receipt.status in ("denied", "impossible", "failed"):
+            code = "not-permitted" if receipt.status == "denied" else receipt.status
+            found.append(
+                Reason(code, f"{member.ref.pid} {member.name} could not be asked with {receipt.request}: {receipt.detail}", pid=member.ref.pid)
+            )
+    requests = [s.request for s in job.policy.steps if s.request.name in sent]
+    if found and not requests:
+        return found
+    if job.policy.steps and not sent and not facts.exited:
+        text = f"{member.ref.pid} {member.name} was not asked before the time was over"
+        return [*found, Reason("not-asked", text, pid=member.ref.pid, next="give it more time with `--timeout`")]
+    return [*found, *reasons(facts, requests, asked=bool(job.policy.steps))]
+
+
+def forced_without_effect(member: JobMember, facts: Facts) -> Reason | None:
+    """Return the reason for a process that outlives KILL, None if it was not sent."""
+    if not member.forced or facts.exited:
+        return None
+    if facts.signals is not None and facts.signals.pending & (1 << 8):
+        return Reason("kill-pending", f"KILL is pending at {member.ref.pid} {member.name}: the kernel cannot deliver it now", pid=member.ref.pid)
+    return None
+
+
+def scope_reasons(job: Job) -> list[Reason]:
+    """Return why the scope as a whole is not proved empty."""
+    found = []
+    for suspect in job.suspects:
+        ports = f", listens on {', '.join(suspect.ports)}" if suspect.ports else ""
+        found.append(
+            Reason(
+                "suspect",
+                f"{suspect.ref.pid} {suspect.name} may have come from it: {suspect.because}{ports}",
+                certain=False,
+                next=f"endtask stop {suspect.ref}",
+                pid=suspect.ref.pid,
+            )
+        )
+    for port in job.ports:
+        if not port.free:
+            code = "port-held" if port.ours else "port-taken"
+            text = f"port {port.port} is held by {port.holder}" + ("" if port.ours else ", which started after the request and is not part of the target")
+            found.append(Reason(code, text, pid=port.holder_pid, next=f"endtask look {port.port}"))
+    if job.respawn is not None:
+        text = f"{job.respawn.by} started it again as {job.respawn.ref.pid} {job.respawn.name}"
+        found.append(Reason("respawned", text, next=job.respawn.next, pid=job.respawn.ref.pid))
+    return found
+
+
+def advice(word: Outcome, pid: int, found: Sequence[Reason], job: Job) -> str:
+    """Return one sentence on what the user can do, empty when nothing is left to do."""
+    if word in ("stopped", "forced", "already-gone"):
+        return ""
+    for reason in found:
+        if reason.next:
+            return reason.next
+    if word == "not-permitted":
+        return "run endtask as the owner of the process or as root"
+    if word == "running":
+        forced = any(m.forced for m in job.members)
+        return "" if forced else f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
+    return ""
+
+
+def explain(seen: Seen, below: Sequence[Facts], *, asked_before: bool) -> tuple[Reason, ...]:
+    """Return why a process is (still) there: what would keep it from ending, what keeps its tree, who brings it back.
+
+    Args:
+        seen: The process.
+        below: Facts of what it owns.
+        asked_before: Whether an earlier stop asked it in vain.
+    """
+    term = Request("TERM", "signal", _TERM_NUMBER)
+    facts = seen.facts
+    pending = facts.signals is not None and bool(facts.signals.pending & (1 << (_TERM_NUMBER - 1)))
+    found = reasons(facts, [term], asked=asked_before or pending)
+    if pending:
+        found.insert(0, Reason("asked", f"TERM is pending at {facts.ref.pid} {facts.name}: it was asked and has not acted on it", pid=facts.ref.pid))
+    for child in below:
+        if child.exited:
+            continue
+        stuck = [r for r in reasons(child, [term], asked=False) if r.code not in ("nothing", "holds-port")]
+        if stuck:
+            found.append(Reason("child", f"child {stuck[0].text}, which keeps the tree", stuck[0].certain, stuck[0].next, child.ref.pid))
+        if child.ports:
+            ports = ", ".join(str(p) for p in child.ports)
+            found.append(Reason("holds-port", f"{child.ref.pid} {child.name} listens on {ports}", pid=child.ref.pid))
+    for suspect in seen.suspects:
+        text = f"{suspect.ref.pid} {suspect.name} may belong to it: {suspect.because}"
+        found.append(Reason("suspect", text, certain=False, next=f"endtask look {suspect.ref}", pid=suspect.ref.pid))
+    return tuple(found)

@@ -1,0 +1,273 @@
+"""What the stages may ask of an operating system: the protocols that every backend fulfils.
+
+Decision: the stages see processes only through these methods, so that the same engine runs on Linux, on Windows and on the simulated system of `sim.py`.
+Nothing here is imported at run time; the protocols exist for the type checker and for the reader.
+
+Rules for every backend:
+
+- A method that takes a `Pin` acts on exactly that process or raises `GoneError`; it never falls back to the bare pid without saying so in `Pin.exact`.
+- A method that takes a bare pid only *reads*, and its answer is a hint until a pin confirms it.
+- "No such process" is `GoneError` or `None` as documented; "may not" is `AccessDeniedError`; they are never mixed up.
+- No method sleeps; only `Waiter.wait` blocks, for at most the time given.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from endtask.model import Facts, Listener, PidRef, ProcessEnd, Receipt, Request, Row, SignalSets
+
+
+class Pin(Protocol):
+    """A live handle on one process: while it is open, it can mean no other process.
+
+    Attributes:
+        ref: The identity as a value.
+        exact: Whether signals through it can never reach another process.
+            False only where the kernel has no pidfd: then the start time is compared first, and a small window remains.
+        mechanism: `pidfd`, `procfd` or `sim`; goes into the evidence.
+    """
+
+    @property
+    def ref(self) -> PidRef: ...
+    @property
+    def exact(self) -> bool: ...
+    @property
+    def mechanism(self) -> str: ...
+
+    def close(self) -> None:
+        """Release the handle; closing twice is allowed."""
+
+
+class Waiter(Protocol):
+    """Waits for the exit of any number of pinned processes at once."""
+
+    @property
+    def poll_s(self) -> float | None:
+        """Seconds after which `wait(0)` must be called again although nothing is readable.
+
+        None where every pin and the fork watch wake the waiter by themselves.
+        """
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `wait(0)` has something to say (for event loops)."""
+
+    def add(self, pin: Pin, key: int) -> None:
+        """Watch *pin*; its exit is reported once, as *key*. A process that has exited already is reported at once."""
+
+    def drop(self, pin: Pin) -> None:
+        """Forget *pin*; call before closing it. Unknown pins are ignored."""
+
+    def wait(self, timeout_s: float | None) -> list[int]:
+        """Block until something exits, or for *timeout_s* seconds (None: for ever, 0: only look).
+
+        Returns:
+            The keys of the processes that have exited since the last call; may be empty
+            (time is up, or the fork watch has news).
+        """
+
+    def close(self) -> None: ...
+
+
+class ForkWatch(Protocol):
+    """Reports every fork on the machine, so that nothing can be born unseen.
+
+    Attributes:
+        lost: Whether events were dropped; from then on it proves nothing.
+    """
+
+    @property
+    def lost(self) -> bool: ...
+
+    def drain(self) -> list[tuple[int, int]]:
+        """Return pairs (parent pid, child pid) of all forks since the last call, oldest first. Never blocks."""
+
+    def close(self) -> None: ...
+
+
+class Sweep(Protocol):
+    """A forced end that nothing escapes by forking: hold them all still, then end them all.
+
+    If our own process dies in between, a guardian (or the kernel) lets everything that is held run on.
+
+    Attributes:
+        mechanism: `cgroup.kill`, `cgroup-freeze`, `sigstop` or `sim`; goes into the evidence.
+    """
+
+    @property
+    def mechanism(self) -> str: ...
+
+    def hold(self, pin: Pin) -> Receipt | None:
+        """Hold one process still so that it cannot fork; None when it is held, a receipt (`gone`, `denied`) when not."""
+
+    def kill(self, pins: Sequence[Pin], at_s: float) -> list[Receipt]:
+        """End everything that is held and let go; one receipt for each of *pins*, in order."""
+
+    def close(self) -> None:
+        """Let go of whatever is still held; the guardian ends."""
+
+
+class Backend(Protocol):
+    """An operating system as the stages see it."""
+
+    @property
+    def name(self) -> str:
+        """`linux`, `windows`, `sim`."""
+
+    @property
+    def folds_case(self) -> bool:
+        """Whether process names compare without regard to case."""
+
+    def now(self) -> float:
+        """Monotonic clock, seconds."""
+
+    def host(self) -> dict[str, str]:
+        """Return what makes refs of this machine unique: host name, boot id, pid namespace, kernel."""
+
+    # -- who is there (reading by pid: hints until pinned)
+
+    def own_line(self) -> tuple[int, ...]:
+        """Return our own pid and those of our ancestors, nearest first, as far as we can see."""
+
+    def list_pids(self) -> list[int]:
+        """Return every pid that we can see, ascending.
+
+        Raises:
+            OsCallError: The process table cannot be read (no /proc).
+        """
+
+    def short_name(self, pid: int) -> str | None:
+        """Return the kernel's short name (Linux: `comm`), None if gone or hidden. The cheapest question there is."""
+
+    def full_name(self, pid: int, short: str) -> str:
+        """Return the whole name of a process whose short name may be cut; *short* itself where nothing longer is known."""
+
+    def row(self, pid: int) -> Row | None:
+        """Return one line of the process table, None if gone or hidden."""
+
+    def table(self) -> dict[int, Row]:
+        """Return the whole process table; processes that vanish while it is read are left out."""
+
+    def children(self, pid: int) -> list[int] | None:
+        """Return the direct children, None where the system cannot tell without the whole table."""
+
+    def owner(self, pid: int) -> int | None:
+        """Return the effective user id, None if gone or unknown."""
+
+    def user_id(self, name: str) -> int:
+        """Return the user id of *name* (a number as text is allowed).
+
+        Raises:
+            TargetError: There is no such user.
+        """
+
+    def command_line(self, pid: int) -> tuple[str, ...] | None:
+        """Return the arguments, None if gone or unreadable."""
+
+    def working_directory(self, pid: int) -> str | None:
+        """Return the current directory, None if gone or unreadable."""
+
+    def user_name(self, uid: int) -> str:
+        """Return the name of a user, the number as text where there is none."""
+
+    def usage(self, pid: int) -> tuple[float, float] | None:
+        """Return processor seconds used and resident memory in KiB, None if gone or unreadable."""
+
+    def modules(self, pid: int) -> tuple[str, ...]:
+        """Return the paths of the files mapped into a process, empty if unreadable."""
+
+    def age_s(self, row: Row) -> float:
+        """Return for how many seconds the process of *row* has existed."""
+
+    def listeners(self, proto: str, port: int) -> list[Listener]:
+        """Return who listens on a port (`tcp` or `udp`, IPv4 and IPv6, our network namespace).
+
+        A listener whose holder we may not see has no pids.
+        """
+
+    def file_holders(self, path: str) -> tuple[list[int], int]:
+        """Return the pids that hold *path* open, mapped, as executable or as working directory, and how many processes could not be looked into.
+
+        Raises:
+            OsCallError: The file does not exist or cannot be looked at.
+        """
+
+    def pid_file(self, path: str) -> tuple[bytes, float]:
+        """Return the first 4,096 bytes of *path* and its age in seconds since the last write.
+
+        Raises:
+            OsCallError: It cannot be read.
+            AccessDeniedError: It may not be read.
+        """
+
+    def cgroup(self, pid: int) -> str:
+        """Return the cgroup of a process, empty if unknown or not supported."""
+
+    def cgroup_pids(self, cgroup: str) -> list[int] | None:
+        """Return every pid in *cgroup* and below it, None if that cannot be read."""
+
+    def marks(self, pid: int) -> tuple[str, ...]:
+        """Return the values of `ENDTASK_MARK` in the environment the process started with, empty if none or unreadable."""
+
+    def kinship(self, pid: int) -> bytes:
+        """Return a fingerprint that a child inherits unless it changes it (Linux: the initial environment), empty if unreadable."""
+
+    def shared_objects(self, pid: int) -> frozenset[str]:
+        """Return the private objects that a process holds open and that only inheritance can share: pipes, sockets, deleted files, as text."""
+
+    # -- pinned
+
+    def capacity(self) -> int:
+        """Return how many more pins may be open at the same time."""
+
+    def pin(self, pid: int, token: str = "") -> Pin:
+        """Open a handle on *pid*.
+
+        Args:
+            pid: Process id, > 0.
+            token: If given, the process must be this one.
+
+        Raises:
+            GoneError: Nobody has that pid, or it is another process than *token* says.
+            AccessDeniedError: The system refuses a handle.
+        """
+
+    def exited(self, pin: Pin) -> bool:
+        """Return whether every thread of the process has exited (a zombie counts as exited)."""
+
+    def facts(self, pin: Pin, table: dict[int, Row] | None = None) -> Facts:
+        """Read everything that `look` needs; never raises for a process that ends meanwhile: the fields say so."""
+
+    def signals(self, pid: int) -> SignalSets | None:
+        """Read the signal dispositions only, None if gone or unreadable."""
+
+    def stopped(self, pin: Pin) -> bool:
+        """Return whether the process is suspended by job control (state T)."""
+
+    def send(self, pin: Pin, request: Request, at_s: float) -> Receipt:
+        """Deliver one request; what the system answers is in the receipt.
+
+        Raises:
+            UnsupportedRequestError: This system has no such request; nothing was sent, and nothing stronger.
+        """
+
+    def end(self, pin: Pin) -> ProcessEnd:
+        """Return how an exited process ended; what the system does not tell is said in `why_unknown`."""
+
+    def waiter(self) -> Waiter: ...
+
+    def fork_watch(self, waiter: Waiter) -> ForkWatch | None:
+        """Start to watch forks, None where the system or our rights do not allow it. News wake *waiter*."""
+
+    def open_sweep(self, cgroup: str = "") -> Sweep:
+        """Open the strongest forced end at hand.
+
+        Args:
+            cgroup: A cgroup that is exactly the scope, or empty.
+        """
+
+    def cgroup_empty(self, cgroup: str) -> bool | None:
+        """Return whether the kernel says that *cgroup* and all below it hold no live process; None if it cannot tell."""

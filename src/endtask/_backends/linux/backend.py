@@ -1,0 +1,135 @@
+"""The Linux backend: what `reader.py` sees, and what this side does through pins.
+
+Decision: seeing and acting are two halves. `ProcReader` asks /proc by pid, which gives hints; everything here takes a pin.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "linux"
+
+from endtask._backends.linux.pidfd import Pins, own
+from endtask._backends.linux.reader import ProcReader
+from endtask.model import Receipt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from endtask._backends.base import Backend, ForkWatch, Pin, Sweep, Waiter
+    from endtask._backends.linux.channels import Commands
+    from endtask._backends.linux.ends import EndReader
+    from endtask._backends.linux.pidfd import LinuxPin
+    from endtask.model import ProcessEnd, Request
+
+_DENIED = "not permitted: needs the same user as the process, or CAP_KILL"
+
+
+class LinuxBackend(ProcReader):
+    """Linux as the stages see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pins = Pins()
+        self._ends: EndReader | None = None
+        self._commands: Commands | None = None
+
+    def capacity(self) -> int:
+        """Return how many more pins may be open at the same time, the hard limit of RLIMIT_NOFILE counted."""
+        return self._pins.limits.room()
+
+    def pin(self, pid: int, token: str = "") -> LinuxPin:
+        """Open a handle on *pid*; *token* is compared in either of its two forms.
+
+        Raises:
+            GoneError: Nobody has that pid, it is a thread, or another process than *token* says.
+            AccessDeniedError: The system refuses a handle.
+            OsCallError: No descriptor is left.
+        """
+        return self._pins.open(pid, token)
+
+    def exited(self, pin: Pin) -> bool:
+        """Return whether every thread of the process has exited (a zombie counts as exited)."""
+        return self._pins.exited(own(pin))
+
+    def send(self, pin: Pin, request: Request, at_s: float) -> Receipt:
+        """Deliver one request; what the kernel answers is in the receipt.
+
+        Raises:
+            UnsupportedRequestError: Linux has no request of that kind; nothing was sent.
+        """
+        mine = own(pin)
+        if request.kind == "signal":
+            return self._signal(mine, request, at_s)
+        from endtask._backends.linux import channels
+
+        if request.kind == "stdin":
+            return channels.write_stdin(mine, request, at_s)
+        if request.kind == "command":
+            if self._commands is None:
+                self._commands = channels.Commands()
+            return self._commands.start(mine, request, at_s)
+        from endtask.errors import UnsupportedRequestError
+
+        raise UnsupportedRequestError(f"`{request.name}` is of the kind `{request.kind}`, which Linux does not have")
+
+    def _signal(self, pin: LinuxPin, request: Request, at_s: float) -> Receipt:
+        try:
+            # The kernel takes KILL for a zombie too, and then we would call forced what has ended by itself.
+            if request.forced and self._pins.exited(pin):
+                return Receipt(request.name, "gone", at_s, "it had exited already")
+            self._pins.signal(pin, request.number)
+        except ProcessLookupError:
+            return Receipt(request.name, "gone", at_s, "it had exited already")
+        except PermissionError:
+            return Receipt(request.name, "denied", at_s, _DENIED)
+        except OSError as exc:
+            return Receipt(request.name, "failed", at_s, f"signal {request.number}: {exc.strerror}")
+        if pin.exact:
+            return Receipt(request.name, "delivered", at_s)
+        text = (
+            f"kill(2) right after its start time ({pin.ref.token}) was compared: this system has no pidfd_send_signal"
+        )
+        return Receipt(request.name, "delivered", at_s, text)
+
+    def end(self, pin: Pin) -> ProcessEnd:
+        """Return how an exited process ended; what the system does not tell is said in `why_unknown`."""
+        if self._ends is None:
+            from endtask._backends.linux.ends import EndReader
+
+            self._ends = EndReader()
+        return self._ends.read(own(pin))
+
+    def waiter(self) -> Waiter:
+        """Return a new wait over any number of pins."""
+        from endtask._backends.linux.waiter import LinuxWaiter
+
+        return LinuxWaiter(self._pins)
+
+    def fork_watch(self, waiter: Waiter) -> ForkWatch | None:
+        """Start to watch forks, None outside of the initial namespaces or without the right. News wake *waiter*."""
+        from endtask._backends.linux.netlink import open_watch
+        from endtask._backends.linux.waiter import LinuxWaiter
+
+        assert isinstance(waiter, LinuxWaiter), "the waiter was not made by the Linux backend"
+        return open_watch(waiter)
+
+    def open_sweep(self, cgroup: str = "") -> Sweep:
+        """Open the strongest forced end at hand; *cgroup* is one that is exactly the scope, or empty.
+
+        Raises:
+            OsCallError: Nothing can be held safely, because no guardian can be started.
+        """
+        from endtask._backends.linux import cgroups, sweep
+
+        return sweep.open_sweep(self._pins, cgroups.mounts(), cgroup)
+
+    def close(self) -> None:
+        """Collect the commands that were started and have ended; the backend may be used on."""
+        if self._commands is not None:
+            self._commands.reap()
+
+
+if TYPE_CHECKING:
+
+    def _fulfils(backend: LinuxBackend) -> Backend:
+        return backend

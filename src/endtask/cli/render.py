@@ -1,0 +1,204 @@
+"""Words for a run and its report, as in the transcripts of the command line reference.
+
+Decision: every function is pure and gives lines, so that a transcript can be tested without a process; colours and escaping are the console's affair.
+Imports nothing but strings: this module is on the way of `endtask stop PID`, which should cost little more than starting Python.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from endtask.cli.console import Line
+    from endtask.model import Event, MemberReport, Missing, Report, Suspect, TargetReport
+
+MANY = 10  # of a long list that many are shown, the rest is counted; `-v` shows all
+# Told only with -v: the first two are what the user typed, the last one is the report itself.
+_QUIET_EVENTS = frozenset(("selected", "waiting", "settled"))
+_HEADS = {
+    "vetoed": "said no:",
+    "already-gone": "already gone:",
+    "not-permitted": "not permitted:",
+    "unreachable": "no way to ask:",
+    "unproven": "unproven:",
+}
+
+
+def event_line(event: Event, *, verbose: bool = False) -> Line | None:
+    """Return the line for an event, None if it is not told."""
+    if event.kind in _QUIET_EVENTS and not verbose:
+        return None
+    text = event.text or " ".join(w for w in (event.kind, str(event.ref or ""), event.name, event.outcome) if w)
+    role = {"respawn": "warn", "suspect": "warn", "joined": "warn"}.get(event.kind, "")
+    return (("dim", f"  {event.at_s:.2f} s  "), (role, text))
+
+
+def report_lines(report: Report, *, verbose: bool = False, verb: str = "stop") -> list[Line]:
+    """Return what is said of a report after the events: a block for each target that needs one, and the sum."""
+    lines: list[Line] = []
+    if report.cancelled:
+        lines.append((("warn", "cancelled"), ("", f" after {report.elapsed_s:.2f} s: nothing more is asked")))
+    for target in report.targets:
+        lines += _target_lines(target, verbose=verbose)
+    lines += _sum(report, verb)
+    return lines
+
+
+def missing_lines(missing: Iterable[Missing]) -> list[str]:
+    """Return a sentence for each WHAT that matched nothing."""
+    return [f"`{m.what}`: {m.text}" for m in missing]
+
+
+def _target_lines(target: TargetReport, *, verbose: bool) -> list[Line]:
+    """Return the block of one target; empty where the sum says it all."""
+    lines = _heads(target, verbose=verbose)
+    told = bool(lines)
+    for port in target.ports:
+        if not port.free:
+            whose = "still held by" if port.ours else "now held by another process:"
+            lines.append(_labelled("port", f"{port.port} is {whose} {port.holder or 'nobody that we may see'}", "warn"))
+    lines += [_labelled("why", reason.text + ("" if reason.certain else " (a guess)")) for reason in target.reasons]
+    lines += suspect_lines(target.suspects)
+    lines += [_labelled("next", text) for text in _next(target)]
+    if verbose:
+        if not told:
+            lines.insert(0, f"{target.ref.pid} {target.name}: {target.outcome}")
+        lines += [
+            _labelled(
+                "proof" if e.strength != "unproven" else "doubt",
+                f"{e.strength} by {e.mechanism} at {e.at_s:.2f} s: {e.text}",
+            )
+            for e in target.evidence
+        ]
+        for member in target.members:
+            lines += _member_lines(member)
+    return lines
+
+
+def _heads(target: TargetReport, *, verbose: bool) -> list[Line]:
+    """Return the lines that name what is wrong with a target."""
+    who = f"{target.ref.pid} {target.name}"
+    lines: list[Line] = []
+    if target.outcome == "forced":
+        lines += _some(
+            [(("warn", "forced:"), ("", f" {m.ref.pid} {m.name}")) for m in target.members if m.forced], verbose=verbose
+        )
+    elif target.outcome == "respawned" and target.respawn is not None:
+        new = target.respawn
+        lines.append((("bad", "came back:"), ("", f" {who} as {new.ref.pid} {new.name}   started by {new.by}")))
+    elif target.outcome == "running":
+        lines += _survivors(target.survivors, verbose=verbose) or [(("bad", "still running:"), ("", f" {who}"))]
+    elif target.outcome != "stopped":
+        head = _HEADS.get(target.outcome, f"{target.outcome}:")
+        lines.append(
+            (("bad" if target.outcome != "already-gone" else "good", head), ("", f" {who}{_unproven(target)}"))
+        )
+        lines += _survivors([m for m in target.survivors if m.ref != target.ref], verbose=verbose)
+    return lines
+
+
+def _unproven(target: TargetReport) -> str:
+    if target.outcome != "unproven":
+        return ""
+    return "   nothing that we know of still runs, but it could not be shown that nothing is left"
+
+
+def _survivors(members: Sequence[MemberReport], *, verbose: bool) -> list[Line]:
+    return _some(
+        [(("bad", "still running:"), ("", f" {m.ref.pid} {m.name}   {_asked(m)}")) for m in members], verbose=verbose
+    )
+
+
+def _some(lines: list[Line], *, verbose: bool) -> list[Line]:
+    if verbose or len(lines) <= MANY:
+        return lines
+    return [*lines[:MANY], f"  and {len(lines) - MANY} more (-v shows them)"]
+
+
+def _asked(member: MemberReport) -> str:
+    """Return in words what was sent: `asked by TERM and INT, delivered`."""
+    if not member.receipts:
+        return "not asked"
+    parts: list[str] = []
+    delivered = list(dict.fromkeys(r.request for r in member.receipts if r.status == "delivered"))
+    if delivered:
+        parts.append(f"asked by {' and '.join(delivered)}, delivered")
+    for receipt in member.receipts:
+        if receipt.status != "delivered":
+            detail = f" ({receipt.detail})" if receipt.detail else ""
+            parts.append(f"{receipt.request}: {receipt.status}{detail}")
+    return "; ".join(dict.fromkeys(parts))
+
+
+def _next(target: TargetReport) -> list[str]:
+    hints = [target.next, *(r.next for r in target.reasons)]
+    if target.respawn is not None:
+        hints.insert(0, target.respawn.next)
+    return list(dict.fromkeys(h for h in hints if h))[:3]
+
+
+def suspect_lines(suspects: Iterable[Suspect]) -> list[Line]:
+    """Return a line for each process that may belong to a target."""
+    lines: list[Line] = []
+    for suspect in suspects:
+        ports = f", listens on {', '.join(suspect.ports)}" if suspect.ports else ""
+        lines.append(_labelled("suspect", f"{suspect.ref.pid} {suspect.name}{ports}: {suspect.because}", "warn"))
+    return lines
+
+
+def _member_lines(member: MemberReport) -> list[Line]:
+    """Return what `-v` says of one process."""
+    if member.kept:
+        fate = "left alone"
+    elif member.exited_at_s is None:
+        fate = "exited before it was asked" if member.exited else "still runs"
+    else:
+        fate = f"exited at {member.exited_at_s:.2f} s, {_end(member)}"
+    lines: list[Line] = [f"  {member.ref} {member.name} ({member.tie}): {fate}"]
+    for receipt in member.receipts:
+        detail = f": {receipt.detail}" if receipt.detail else ""
+        lines.append(f"    {receipt.at_s:.2f} s  {receipt.request} {receipt.status}{detail}")
+    return lines
+
+
+def _end(member: MemberReport) -> str:
+    end = member.end
+    if end is None:
+        return "status unknown"
+    unreaped = f", not reaped by {end.unreaped_by} {end.unreaped_name}".rstrip() if end.unreaped_by else ""
+    if not end.known:
+        return f"status unknown ({end.why_unknown or 'the kernel does not tell'}){unreaped}"
+    if end.signal:
+        return f"ended by signal {end.signal}{' with a core dump' if end.core else ''} (by {end.source}){unreaped}"
+    return f"status {end.status} (by {end.source}){unreaped}"
+
+
+def _sum(report: Report, verb: str) -> list[Line]:
+    """Return the last line: `stopped 3 of 3 in 0.36 s, none forced`."""
+    word = "ended" if verb == "wait" else "stopped"
+    targets = [t for t in report.targets if t.outcome != "already-gone"]
+    good = [t for t in targets if t.outcome in ("stopped", "forced")]
+    members = [m for t in targets for m in t.members]
+    tail = _tail(members, report, verb)
+    if good and len(good) == len(targets):
+        total = [m for m in members if not m.kept]
+        gone = sum(m.exited for m in total)
+        observed = " (observed)" if any(e.strength == "observed" for t in good for e in t.evidence) else ""
+        return [(("good", f"{word} {gone} of {len(total)}"), ("", f" in {report.elapsed_s:.2f} s{tail}{observed}"))]
+    if len(targets) > 1:
+        return [(("bad", f"{word} {len(good)} of {len(targets)} targets"), ("", f" in {report.elapsed_s:.2f} s{tail}"))]
+    return []
+
+
+def _tail(members: list[MemberReport], report: Report, verb: str) -> str:
+    forced = sum(m.forced for m in members)
+    kept = sum(m.kept for m in members)
+    parts = [] if verb == "wait" and not report.forced else [f"{forced or 'none'} forced"]
+    if kept:
+        parts.append(f"{kept} left alone")
+    return "".join(f", {p}" for p in parts)
+
+
+def _labelled(label: str, text: str, role: str = "dim") -> Line:
+    return ((role, f"  {label:<4}  "), ("", text))

@@ -7,7 +7,8 @@ In this order nothing can be born between the table and the watch without being 
 from __future__ import annotations
 
 from endtask._engine import Run
-from endtask._find import Finder, find as _find
+from endtask._find import Finder
+from endtask._find import find as _find
 from endtask._inspect import forecast
 from endtask._plan import parse_steps
 from endtask._prepare import Preparer, target_plan
@@ -72,11 +73,22 @@ class Session:
             table = backend.table()
             policy = _with_keep(backend, self.policy, self.keep, table)
             found = Finder(backend, self.filters, several=policy.all, table=table).run(self.what)
-            preparer = Preparer(backend, policy, table, births_seen=births is not None)
+            preparer = Preparer(
+                backend,
+                policy,
+                table,
+                births_seen=births is not None,
+                selected=[t.ref.pid for t in found.targets],
+            )
             run = Run(backend, policy, preparer, found.targets, self.waiter, births, started, self.on_event)
             yield from run.go()
             report = Report(
-                run.reports(), tuple(found.missing), backend.now() - started, run.cancelled, policy.missing_ok, policy.force_ok
+                run.reports(),
+                tuple(found.missing),
+                backend.now() - started,
+                run.cancelled,
+                policy.missing_ok,
+                policy.force_ok,
             )
             _remember(report, backend)
             return report
@@ -98,7 +110,9 @@ def _with_keep(backend: Backend, policy: Policy, keep: Sequence[str], table: dic
     refs = tuple(t.ref for t in found.targets)
     found.close()
     if found.missing:
-        raise NothingMatchedError(f"nothing to keep: {found.missing[0].text}; nothing was sent", hint="leave `--keep` out, or correct it")
+        raise NothingMatchedError(
+            f"nothing to keep: {found.missing[0].text}; nothing was sent", hint="leave `--keep` out, or correct it"
+        )
     return replace(policy, scope=replace(policy.scope, keep=(*policy.scope.keep, *refs)))
 
 
@@ -165,7 +179,7 @@ def plan(
     table = backend.table()
     policy = _with_keep(backend, policy, keep, table)
     found = Finder(backend, filters, several=policy.all, table=table).run(what)
-    preparer = Preparer(backend, policy, table, births_seen=True)
+    preparer = Preparer(backend, policy, table, births_seen=True, selected=[t.ref.pid for t in found.targets])
     plans = []
     for ready in _each(found, preparer):
         plans.append(target_plan(backend, policy, ready))
@@ -239,4 +253,3 @@ def why(what: Sequence[str], filters: Filter, *, scope: Scope, backend: Backend 
         reasons: tuple[Reason, ...] = explain(seen, below, asked_before=bool(asked))
         explained.append(Explained(seen, reasons, asked))
     return Explanation(tuple(explained), tuple(found.missing))
-

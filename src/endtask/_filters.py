@@ -68,9 +68,10 @@ def _by_cmdline(backend: Backend, pattern: str) -> Check:
 
     try:
         search = re.compile(pattern).search
-    except re.error as exc:
+    except (re.error, OverflowError, RecursionError) as exc:
         raise TargetError(
-            f"`{pattern}` is not a regular expression: {exc}", hint="a plain word is one; escape `(`, `[`, `*` with a backslash"
+            f"`{pattern}` is not a regular expression: {exc}",
+            hint="a plain word is one; escape `(`, `[`, `*` with a backslash",
         ) from exc
 
     def check(pid: int) -> bool:
@@ -90,6 +91,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "ge": lambda a, b: a >= b,
     "le": lambda a, b: a <= b,
 }
+_DIGITS = 15  # more than any pid, session or amount of memory has
 _FI_HINT = "taskkill's form is NAME OPERATOR VALUE, for example `IMAGENAME eq nginx*` or `MEMUSAGE gt 100000`"
 _FI_NAMES = "IMAGENAME, PID, SESSION, USERNAME, CPUTIME, MEMUSAGE, MODULES, SERVICES, STATUS, WINDOWTITLE"
 
@@ -106,12 +108,13 @@ def _compile_fi(backend: Backend, text: str) -> Check:
     if name in ("IMAGENAME", "USERNAME", "MODULES", "SERVICES"):
         if operator not in ("eq", "ne"):
             raise TargetError(f"the filter `{text}` compares a name: use `eq` or `ne`", hint=_FI_HINT)
-        return _fi_name(backend, name, operator == "eq", value)
+        return _fi_name(backend, name, value, wanted=operator == "eq")
     if name == "STATUS":
-        return _fi_status(operator, value, text)
+        return _fi_status(backend, operator, value, text)
     if name == "WINDOWTITLE":
         raise TargetError(
-            f"the filter `{text}` asks for window titles, which {backend.name} processes do not have", hint="use `--cmdline`"
+            f"the filter `{text}` asks for window titles, which {backend.name} processes do not have",
+            hint="use `--cmdline`",
         )
     raise TargetError(f"`{parts[0]}` in the filter `{text}` is not known", hint=f"known are {_FI_NAMES}")
 
@@ -119,7 +122,9 @@ def _compile_fi(backend: Backend, text: str) -> Check:
 def _fi_number(backend: Backend, name: str, operator: str, value: str, text: str) -> Check:
     compare = _OPERATORS[operator]
     pieces = value.split(":") if name == "CPUTIME" else [value]
-    if not all(p.isascii() and p.isdigit() for p in pieces) or (name == "CPUTIME" and len(pieces) != 3):
+    if not all(p.isascii() and p.isdigit() and len(p) <= _DIGITS for p in pieces) or (
+        name == "CPUTIME" and len(pieces) != 3
+    ):
         form = "hh:mm:ss" if name == "CPUTIME" else "a number"
         raise TargetError(f"`{value}` in the filter `{text}` should be {form}", hint=_FI_HINT)
     limit = 0.0
@@ -138,7 +143,7 @@ def _fi_number(backend: Backend, name: str, operator: str, value: str, text: str
     return check
 
 
-def _fi_name(backend: Backend, name: str, wanted: bool, pattern: str) -> Check:
+def _fi_name(backend: Backend, name: str, pattern: str, *, wanted: bool) -> Check:
     def values(pid: int) -> list[str]:
         if name == "IMAGENAME":
             short = backend.short_name(pid)
@@ -151,22 +156,27 @@ def _fi_name(backend: Backend, name: str, wanted: bool, pattern: str) -> Check:
         return [] if owner is None else [backend.user_name(owner), str(owner)]
 
     def check(pid: int) -> bool:
-        return any(matches(pattern, v, backend.folds_case) for v in values(pid)) is wanted
+        return any(matches(pattern, v, folds_case=backend.folds_case) for v in values(pid)) is wanted
 
     return check
 
 
-def _fi_status(operator: str, value: str, text: str) -> Check:
+def _fi_status(backend: Backend, operator: str, value: str, text: str) -> Check:
     if value.upper() != "RUNNING" or operator not in ("eq", "ne"):
         raise TargetError(
             f"the filter `{text}` asks whether a program responds, which nobody can tell here",
             hint="`STATUS eq RUNNING` is true for every process that has not exited",
         )
     wanted = operator == "eq"
-    return lambda _pid: wanted
+
+    def check(pid: int) -> bool:
+        row = backend.row(pid)
+        return (row is not None and row.state not in ("Z", "X")) is wanted
+
+    return check
 
 
-def matches(pattern: str, name: str, folds_case: bool = False) -> bool:
+def matches(pattern: str, name: str, *, folds_case: bool = False) -> bool:
     """Return whether *name* fits *pattern*, in which `*` stands for any text and `?` for one character."""
     if folds_case:
         pattern, name = pattern.lower(), name.lower()

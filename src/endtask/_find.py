@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from endtask.model import Row
 
 _PID_LIMIT = 1 << 22  # PID_MAX_LIMIT, proc_sys_kernel(5)
+_PID_FILE_SLACK_S = 0.1  # start times come in ticks of 10 ms, file times in ticks of the kernel's timer
 _LATER = {"unit": "systemd units", "ctr": "containers"}
 
 
@@ -52,6 +53,12 @@ class Target:
         self.pin = pin
         self.port = port
 
+    def close(self) -> None:
+        """Release the handle, if it is still open and still ours."""
+        if self.pin is not None:
+            self.pin.close()
+            self.pin = None
+
 
 class Found:
     """What a selection found: targets and the WHATs that matched nothing."""
@@ -65,9 +72,7 @@ class Found:
     def close(self) -> None:
         """Release every handle."""
         for target in self.targets:
-            if target.pin is not None:
-                target.pin.close()
-                target.pin = None
+            target.close()
 
 
 class Finder:
@@ -113,7 +118,9 @@ class Finder:
     def _resolve(self, word: str) -> None:
         kind, colon, rest = word.partition(":")
         if not word:
-            raise TargetError("an empty word names no process", hint="give a pid, a name, `:port`, `file:PATH` or `pidfile:PATH`")
+            raise TargetError(
+                "an empty word names no process", hint="give a pid, a name, `:port`, `file:PATH` or `pidfile:PATH`"
+            )
         if word.isascii() and word.isdigit():
             self._by_pid(word, _number(word, word), "")
         elif colon and kind in ("", "tcp", "udp"):
@@ -125,20 +132,26 @@ class Finder:
         elif colon and kind == "pidfile":
             self._by_pid_file(word, rest)
         elif colon and kind == "win":
-            raise TargetError(f"`{word}` asks for a window title, which only Windows processes have", hint="use a name or `--cmdline`")
+            raise TargetError(
+                f"`{word}` asks for a window title, which only Windows processes have", hint="use a name or `--cmdline`"
+            )
         elif colon and kind in _LATER:
-            raise TargetError(f"`{word}`: {_LATER[kind]} cannot be named yet", hint="use the main process's pid, its name or its port")
+            raise TargetError(
+                f"`{word}`: {_LATER[kind]} cannot be named yet", hint="use the main process's pid, its name or its port"
+            )
         elif word[0] in "-+" and word[1:].isdigit():
-            raise TargetError(f"`{word}` is not a pid: a negative number would mean a process group", hint="use `PID --group`")
+            raise TargetError(
+                f"`{word}` is not a pid: a negative number would mean a process group", hint="use `PID --group`"
+            )
         else:
             self._by_name(word)
 
     def _by_pid(self, word: str, pid: int, token: str) -> None:
         self._refuse_never(pid, word)
-        target = self._pin(word, pid, token, lambda _pid: True, by_pid=True)
+        target = self._pin(word, pid, token)
         if isinstance(target, Missing):
             self.found.missing.append(target)
-        elif target is not None:
+        else:
             self._add(target)
 
     def _by_name(self, word: str) -> None:
@@ -157,15 +170,20 @@ class Finder:
 
         def still(pid: int) -> bool:
             short = backend.short_name(pid)
-            return short is not None and matches(word, backend.full_name(pid, short), backend.folds_case)
+            return short is not None and matches(word, backend.full_name(pid, short), folds_case=backend.folds_case)
 
-        self._select(word, pids, still)
-        if not pids and kernel:
+        if not pids and (kernel or never):
+            self._refuse_matches(word, kernel)
+        nobody = f"no process is named `{word}`" if not pids else f"no process named `{word}`"
+        if "/" in word:
+            nobody += f" (a name has no slash; who has the file open: `file:{word}`)"
+        self._select(word, pids, lambda: still, nobody=nobody)
+
+    def _refuse_matches(self, word: str, kernel: int) -> None:
+        if kernel:
             raise RefusedError(f"`{word}` names kernel threads, which nothing can stop", hint="name a program")
-        if not pids and never:
-            raise RefusedError(
-                f"`{word}` matches only endtask itself, its ancestors or pid 1, which are never selected", hint="name another process"
-            )
+        text = f"`{word}` matches only endtask itself, its ancestors or pid 1, which are never selected"
+        raise RefusedError(text, hint="name another process")
 
     def _names(self, word: str) -> list[int]:
         """Return every pid whose name fits; the short name decides first, because it is one small read."""
@@ -183,7 +201,7 @@ class Finder:
                 continue
             if not folds and not short.startswith(cut) and len(short.encode("utf-8", "surrogateescape")) < 15:
                 continue
-            if matches(word, backend.full_name(pid, short), folds):
+            if matches(word, backend.full_name(pid, short), folds_case=folds):
                 found.append(pid)
         return found
 
@@ -192,45 +210,63 @@ class Finder:
         return row is not None and row.kernel
 
     def _by_port(self, word: str, proto: str, text: str) -> None:
-        if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 65536:
-            raise TargetError(f"`{word}` is not a port", hint="for example `:3000` or `udp:53`; ports go from 1 to 65535")
+        if not (text.isascii() and text.isdigit()) or len(text) > 5 or not 0 < int(text) < 65536:
+            raise TargetError(
+                f"`{word}` is not a port", hint="for example `:3000` or `udp:53`; ports go from 1 to 65535"
+            )
         port = int(text)
         listeners = self.backend.listeners(proto, port)
         pids = sorted({p for listener in listeners for p in listener.pids})
         if listeners and not pids:
             uid = listeners[0].uid
             self.found.missing.append(
-                Missing(word, f"somebody (user {self.backend.user_name(uid)}) listens on {word}, and we may not see which process", "not-permitted")
+                Missing(
+                    word,
+                    f"somebody (user {self.backend.user_name(uid)}) listens on {word}, and we may not see which process",
+                    "not-permitted",
+                )
             )
             return
         usable = [p for p in pids if p > 1 and p not in self.own_line]
         if pids and not usable:
             who = ", ".join(f"{p} {self.backend.short_name(p) or '?'}" for p in pids)
-            raise RefusedError(f"{word} is held by {who}, which endtask never selects", hint="stop the service that owns the socket")
+            raise RefusedError(
+                f"{word} is held by {who}, which endtask never selects", hint="stop the service that owns the socket"
+            )
 
-        def still(pid: int) -> bool:
-            return any(pid in listener.pids for listener in self.backend.listeners(proto, port))
+        def confirm() -> Callable[[int], bool]:
+            holders = {p for listener in self.backend.listeners(proto, port) for p in listener.pids}
+            return holders.__contains__
 
         before = len(self.found.targets)
-        self._select(word, usable, still, nobody=f"nobody listens on {proto} port {port}")
+        nobody = f"nobody listens on {proto} port {port}" if not usable else f"nobody on {proto} port {port}"
+        self._select(word, usable, confirm, nobody=nobody)
         for target in self.found.targets[before:]:
             target.port = (proto, port)
 
     def _by_file(self, word: str, path: str) -> None:
         if not path:
             raise TargetError(f"`{word}` names no file", hint="for example `file:/var/log/app.log`")
-        pids, hidden = self.backend.file_holders(path)
+        try:
+            pids, hidden = self.backend.file_holders(path)
+        except AccessDeniedError as exc:
+            self.found.missing.append(Missing(word, f"`{path}` may not be looked at: {exc.message}", "not-permitted"))
+            return
+        except OsCallError as exc:
+            self.found.missing.append(Missing(word, f"`{path}` cannot be looked at: {exc.message}"))
+            return
         usable = [p for p in pids if p > 1 and p not in self.own_line]
         if pids and not usable:
-            raise RefusedError(f"`{path}` is held only by endtask itself, its ancestors or pid 1", hint="name another process")
+            text = f"`{path}` is held only by endtask itself, its ancestors or pid 1"
+            raise RefusedError(text, hint="name another process")
 
-        def still(pid: int) -> bool:
-            return pid in self.backend.file_holders(path)[0]
+        def confirm() -> Callable[[int], bool]:
+            return frozenset(self.backend.file_holders(path)[0]).__contains__
 
-        nobody = f"no process has `{path}` open"
+        nobody = f"no process has `{path}` open" if not usable else f"no process that has `{path}` open"
         if hidden:
             nobody += f", but {hidden} processes could not be looked into"
-        self._select(word, usable, still, nobody=nobody, code="not-permitted" if hidden else "no-match")
+        self._select(word, usable, confirm, nobody=nobody, code="not-permitted" if hidden else "no-match")
 
     def _by_pid_file(self, word: str, path: str) -> None:
         if not path:
@@ -248,21 +284,19 @@ class Finder:
             raise TargetError(f"the pid file `{path}` {shown}", hint="name the process itself")
         pid = _number(first.decode("ascii"), word)
         self._refuse_never(pid, word)
-        row = self.backend.row(pid)
-        # A pid file is written by the process it names, so a process that is younger than the file is another one.
-        if row is not None and self.backend.age_s(row) < age_s - 0.1:
-            self.found.missing.append(
-                Missing(word, f"the pid file `{path}` is stale: process {pid} ({row.comm}) started after it was written", "stale")
-            )
-            return
-        target = self._pin(word, pid, "", lambda _pid: True, by_pid=True)
+        target = self._pin(word, pid, "")
         if isinstance(target, Missing):
-            self.found.missing.append(Missing(word, f"the pid file `{path}` is stale: {target.text}", "stale"))
-        elif target is not None:
-            if row is not None and self.backend.row(pid) != row and (self.backend.row(pid) or row).start != row.start:
-                self.found.missing.append(Missing(word, f"process {pid} changed while it was selected", "gone"))
-            else:
-                self._add(target)
+            code = "stale" if target.code == "no-match" else target.code
+            self.found.missing.append(Missing(word, f"the pid file `{path}` names {pid}: {target.text}", code))
+            return
+        row = self.backend.row(pid)  # read after the handle was opened, so it is the handle's process or nobody
+        # A pid file is written by the process it names, so a process that is younger than the file is another one.
+        if row is not None and self.backend.age_s(row) < age_s - _PID_FILE_SLACK_S:
+            target.close()
+            text = f"the pid file `{path}` is stale: process {pid} ({row.comm}) started after it was written"
+            self.found.missing.append(Missing(word, text, "stale"))
+        else:
+            self._add(target)
 
     # ------------------------------------------------------------------ pin and confirm
 
@@ -271,68 +305,96 @@ class Finder:
             who = "endtask itself" if pid == self.own_line[0] else "an ancestor of endtask"
             raise RefusedError(f"`{word}` is {who}, which is never selected", hint="run endtask from somewhere else")
         if pid == 1:
-            raise RefusedError(f"`{word}` is pid 1, which is never selected", hint="use `systemctl` or `shutdown` to stop the system")
+            raise RefusedError(
+                f"`{word}` is pid 1, which is never selected", hint="use `systemctl` or `shutdown` to stop the system"
+            )
         if self._is_kernel(pid):
             raise RefusedError(f"`{word}` is a kernel thread, which nothing can stop", hint="name a program")
 
     def _select(
-        self, word: str, pids: Sequence[int], still: Callable[[int], bool], *, nobody: str = "", code: str = "no-match"
+        self,
+        word: str,
+        pids: Sequence[int],
+        confirm: Callable[[], Callable[[int], bool]],
+        *,
+        nobody: str,
+        code: str = "no-match",
     ) -> None:
-        """Pin what passes the filters, keep the independent ones, and refuse too many."""
+        """Pin what passes the filters, keep the independent ones, and refuse too many.
+
+        Args:
+            word: The WHAT.
+            pids: What matched at a first look, filters not applied.
+            confirm: Called when the handles are open; returns whether a pid still matches.
+            nobody: What to say when nothing is left.
+            code: The code of that.
+        """
+        fresh = [p for p in pids if p not in self._seen]
+        opened, refused = self._open(word, [p for p in fresh if self._passes(p)])
+        matches_still = confirm() if opened else None
         targets = []
-        denied = 0
-        for pid in pids:
-            if pid in self._seen:
-                continue
-            if not all(check(pid) for check in self.checks):
-                continue
-            target = self._pin(word, pid, "", still)
-            if isinstance(target, Missing):
-                denied += target.code == "not-permitted"
-            elif target is not None:
+        for target in opened:
+            pid = target.ref.pid
+            if matches_still is not None and matches_still(pid) and self._passes(pid) and self._named(target):
                 targets.append(target)
+            else:
+                target.close()  # it changed while we looked: it has ended, or it is another process by now
         targets = self._independent(self._without_dead(targets))
         if len(targets) > 1 and not self.several:
             lines = tuple(self._line(t) for t in targets)
             for target in targets:
-                if target.pin is not None:
-                    target.pin.close()
-            raise AmbiguousError(
-                f"`{word}` matches {len(targets)} independent programs", hint="name one by its pid, or use `--all`", matches=lines
-            )
+                target.close()
+            text = f"`{word}` matches {len(targets)} independent programs"
+            raise AmbiguousError(text, hint="name one by its pid, or use `--all`", matches=lines)
         for target in targets:
             self._add(target)
-        if not targets and not any(p in self._seen for p in pids):
-            text = nobody if nobody and not pids else f"no process {'that passes the filters ' if pids else ''}is named `{word}`"
-            if nobody and pids:
-                text = f"{nobody} that passes the filters"
-            if "/" in word and not nobody:
-                text += f"; a name has no slash (who has the file open: `file:{word}`)"
-            self.found.missing.append(Missing(word, text, "not-permitted" if denied else code))
+        self.found.missing += refused
+        if not targets and not refused and len(fresh) == len(pids):
+            self.found.missing.append(Missing(word, f"{nobody} that passes the filters" if pids else nobody, code))
 
-    def _pin(
-        self, word: str, pid: int, token: str, still: Callable[[int], bool], *, by_pid: bool = False
-    ) -> Target | Missing | None:
-        backend = self.backend
+    def _passes(self, pid: int) -> bool:
+        return all(check(pid) for check in self.checks)
+
+    def _open(self, word: str, pids: Sequence[int]) -> tuple[list[Target], list[Missing]]:
+        """Open a handle on each pid; what has gone is left out, what may not be opened is told."""
+        opened = []
+        refused = []
+        for pid in pids:
+            try:
+                pin = self.backend.pin(pid)
+            except GoneError:
+                continue
+            except AccessDeniedError as exc:
+                refused.append(Missing(word, exc.message, "not-permitted"))
+                continue
+            opened.append(Target(word, pin.ref, "", self._spare(pin)))
+        return opened, refused
+
+    def _named(self, target: Target) -> bool:
+        """Fill in the name; False if the process has gone."""
+        pid = target.ref.pid
+        short = self.backend.short_name(pid)
+        if short is None:
+            return target.pin is not None and not self.backend.exited(target.pin)
+        target.name = self.backend.full_name(pid, short)
+        return True
+
+    def _pin(self, word: str, pid: int, token: str) -> Target | Missing:
+        """Open a handle on a process that was named by its pid."""
         try:
-            pin = backend.pin(pid, token)
+            pin = self.backend.pin(pid, token)
         except GoneError as exc:
-            return Missing(word, exc.message if token else f"no process has the pid {pid}", "gone" if token else "no-match")
+            return Missing(
+                word, exc.message if token else f"no process has the pid {pid}", "gone" if token else "no-match"
+            )
         except AccessDeniedError as exc:
             return Missing(word, exc.message, "not-permitted")
-        if not by_pid:
-            if not still(pid) or not all(check(pid) for check in self.checks):
-                pin.close()
-                return None  # it changed while we looked: another process, or it does not match any more
-        elif self.checks and not all(check(pid) for check in self.checks):
+        if not self._passes(pid):
             pin.close()
             return Missing(word, f"process {pid} does not pass the filters")
-        short = backend.short_name(pid)
-        name = backend.full_name(pid, short) if short is not None else ""
-        if short is None and backend.exited(pin) and not by_pid:
-            pin.close()
-            return None
-        return Target(word, pin.ref, name, self._spare(pin))
+        target = Target(word, pin.ref, "", self._spare(pin))
+        self._named(target)
+        return target
 
     def _spare(self, pin: Pin) -> Pin | None:
         """Return *pin*, or None after closing it because too many are open: an exact token finds the same process again, or nobody."""
@@ -351,8 +413,8 @@ class Finder:
         if not alive:
             return targets
         for target in targets:
-            if target not in alive and target.pin is not None:
-                target.pin.close()
+            if target not in alive:
+                target.close()
         return alive
 
     def _independent(self, targets: list[Target]) -> list[Target]:
@@ -376,8 +438,7 @@ class Finder:
                 seen.add(pid)
                 pid = parent(pid)
             if pid in pids and pid not in seen:
-                if target.pin is not None:
-                    target.pin.close()
+                target.close()
             else:
                 result.append(target)
         return result
@@ -391,8 +452,7 @@ class Finder:
 
     def _add(self, target: Target) -> None:
         if target.ref.pid in self._seen:
-            if target.pin is not None:
-                target.pin.close()
+            target.close()
             return
         self._seen.add(target.ref.pid)
         self.found.targets.append(target)
@@ -410,7 +470,9 @@ def _number(digits: str, word: str) -> int:
 def _token(text: str, word: str) -> str:
     digits = text.removeprefix("t")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 20:
-        raise TargetError(f"`{word}` has no valid token after the colon", hint="copy `pid:token` as `endtask look` prints it")
+        raise TargetError(
+            f"`{word}` has no valid token after the colon", hint="copy `pid:token` as `endtask look` prints it"
+        )
     return text
 
 

@@ -1,4 +1,4 @@
-"""Stage 2: facts -> forecast: what would this process do if it were asked? (pure)
+"""Stage 2, pure: facts -> forecast, what would this process do if it were asked.
 
 The rules follow the kernel's own order of decision (signal(7), pid_namespaces(7), cgroups(7)); on random dispositions they were right in 600 of 600 cases
 as long as the threads that wait for a signal could be looked into.
@@ -37,7 +37,9 @@ def predict(facts: Facts, request: Request) -> Prediction:
     if facts.kernel:
         return Prediction(name, "no-effect", because="it is a kernel thread")
     if request.kind == "stdin":
-        return Prediction(name, "unknown", certain=False, because="what it makes of its standard input is its own affair")
+        return Prediction(
+            name, "unknown", certain=False, because="what it makes of its standard input is its own affair"
+        )
     if request.kind == "command":
         return Prediction(name, "unknown", certain=False, because="a command asks it")
     number = request.number
@@ -45,23 +47,33 @@ def predict(facts: Facts, request: Request) -> Prediction:
         return _predict_kill(facts, name)
     if number == _CONT:
         return Prediction(name, "continues", because="CONT takes effect whatever the dispositions are")
+    word, certain, because = disposition(facts, number)
+    if facts.core_dumping:
+        return Prediction(name, "no-effect", because="it is writing a core dump, and ends when that is done")
     held = _held(facts)
-    answer = disposition(facts, number)
-    prediction = Prediction(name, answer[0], answer[1], answer[2])
-    if held and prediction.answer not in ("ignored", "immune"):
-        word, because, kills_through = held
-        if kills_through and prediction.answer == "ends":
-            return prediction  # v2 freezer: a fatal default signal becomes a kill and goes through
-        return Prediction(name, word, because=f"{because}; then: {prediction.because}")
-    return prediction
+    if held is None or word in ("ignored", "immune"):
+        return Prediction(name, word, certain, because)
+    holds, why, fatal_goes_through = held
+    if fatal_goes_through and word == "ends":
+        return Prediction(name, word, certain, because)  # version 2 freezer: a fatal default signal becomes a kill
+    if holds == "after-kernel" and word == "ends":
+        certain = False  # a killable wait (vfork(2), network file systems) lets a fatal default signal through at once
+    return Prediction(name, holds, certain, f"{why}; then: {because}")
 
 
 def _predict_kill(facts: Facts, name: str) -> Prediction:
     if facts.frozen == "v1":
-        return Prediction(name, "after-thaw", because="its version 1 freezer cgroup is frozen, which holds back even KILL")
+        return Prediction(
+            name, "after-thaw", because="its version 1 freezer cgroup is frozen, which holds back even KILL"
+        )
     if facts.state == "D":
         where = f" in {facts.wait_channel}" if facts.wait_channel else ""
-        return Prediction(name, "after-kernel", False, f"uninterruptible{where}: KILL works when the kernel call returns, unless it is a killable one")
+        return Prediction(
+            name,
+            "after-kernel",
+            False,
+            f"uninterruptible{where}: KILL works when the kernel call returns, unless it is a killable one",
+        )
     return Prediction(name, "ends", because="KILL cannot be caught")
 
 
@@ -69,7 +81,7 @@ def _held(facts: Facts) -> tuple[Answer, str, bool] | None:
     """Return what holds a signal back before the process can act on it: the word, why, and whether a fatal one goes through."""
     if facts.state == "T":
         return "after-continue", "it is stopped (state T)", False
-    if facts.state == "t" or (facts.tracer and facts.state == "T"):
+    if facts.state == "t":
         return "after-trace", f"its tracer {facts.tracer} holds it", False
     if facts.frozen == "v1":
         return "after-thaw", "its version 1 freezer cgroup is frozen", False
@@ -93,26 +105,36 @@ def disposition(facts: Facts, number: int) -> tuple[Answer, bool, str]:
         if not signals.waited_known:
             return "blocked", False, "blocked in every thread; whether one waits for it could not be read"
         return "blocked", True, "blocked in every thread"
+    known = (
+        signals.waited_known
+    )  # a signal that is ignored, default or dropped is still taken by a thread that waits for it
     if signals.ignored & bit:
-        return "ignored", True, "ignored"
+        return "ignored", known, "ignored"
     if signals.caught & bit:
         return "handler", True, "own handler"
     if facts.namespace_init:
-        return "immune", True, "first process of its pid namespace and no handler: the kernel throws it away; only KILL from outside works"
+        return (
+            "immune",
+            known,
+            "first process of its pid namespace and no handler: the kernel throws it away; only KILL from outside works",
+        )
     if number in _NOTHING:
-        return "nothing", True, "default action: nothing"
+        return "nothing", known, "default action: nothing"
     if number in _SUSPEND or number == _STOP:
-        return "stops", True, "default action: suspend"
+        return "stops", known, "default action: suspend"
     if number in _CORE:
-        return "ends-core", signals.waited_known, "default action: ends it with a core dump"
-    if not signals.waited_known:
+        return "ends-core", known, "default action: ends it with a core dump"
+    if not known:
         return "ends", False, "default action, unless a thread waits for it, which could not be read"
     return "ends", True, "default action: ends it"
 
 
 # Launchers: whether they pass TERM on to what they started. From their manuals and sources; None: depends.
 _WRAPPERS: dict[str, tuple[bool | None, str]] = {
-    "npm": (None, "npm runs a shell that runs the program; newer versions hand the signal to that shell, which may not pass it on"),
+    "npm": (
+        None,
+        "npm runs a shell that runs the program; newer versions hand the signal to that shell, which may not pass it on",
+    ),
     "npx": (None, "npx runs a shell that runs the program"),
     "yarn": (None, "yarn runs a shell that runs the program"),
     "pnpm": (None, "pnpm runs a shell that runs the program"),
@@ -141,12 +163,25 @@ def is_shell(name: str) -> bool:
     return name.lstrip("-") in _SHELLS
 
 
+_SHELL_VALUES = frozenset(("--rcfile", "--init-file", "-o", "+o", "-O", "+O"))  # bash(1): options that take a value
+
+
 def runs_script(name: str, cmdline: Sequence[str]) -> bool:
     """Return whether it is a shell that runs a script or `-c` text and not a person's commands."""
     if not is_shell(name):
         return False
-    arguments = [a for a in cmdline[1:] if a]
-    return any(not a.startswith("-") or (a.startswith("-") and not a.startswith("--") and "c" in a) for a in arguments)
+    words = iter(cmdline[1:])
+    for word in words:
+        if word in _SHELL_VALUES:
+            next(words, None)
+        elif not word or word.startswith(("--", "+")):
+            continue
+        elif word.startswith("-"):
+            if "c" in word:
+                return True
+        else:
+            return True
+    return False
 
 
 def passes_on(facts: Facts, number: int = 15) -> tuple[bool | None, str]:
@@ -187,9 +222,12 @@ def forecast(
     passing, because = passes_on(facts) if children else (None, "")
     ask = 0
     advice: list[str] = []
-    if children and passing is False and _is_launcher(facts):
-        real = _behind(children)
-        if real is not None:
+    real = _behind(children) if children and passing is False and _is_launcher(facts) else None
+    if real is not None:
+        if is_shell(facts.name) and facts.signals is not None and catches(facts.signals, 15):
+            both = f"`endtask stop {facts.ref.pid}` asks that one too"
+            advice.append(f"its trap runs only when the running command {real.ref.pid} {real.name} has ended: {both}")
+        else:
             ask = real.ref.pid
             advice.append(f"ask {ask} {real.name} itself: {because}")
     advice += _state_advice(facts)
@@ -243,11 +281,15 @@ def _notes(facts: Facts, parent_threads: int) -> tuple[str, ...]:
 def _state_advice(facts: Facts) -> list[str]:
     advice = []
     if facts.exited and facts.state == "Z":
-        advice.append(f"nothing runs any more; end or fix its parent {facts.ppid} {facts.parent_name} to remove the entry")
+        advice.append(
+            f"nothing runs any more; end or fix its parent {facts.ppid} {facts.parent_name} to remove the entry"
+        )
     if facts.frozen:
         advice.append("thaw its cgroup first")
     if facts.namespace_init and facts.signals is not None and not facts.signals.caught & (1 << 14):
-        advice.append("run the program below an init that passes signals on (`docker run --init`), or give it a TERM handler; from outside only KILL works now")
+        advice.append(
+            "run the program below an init that passes signals on (`docker run --init`), or give it a TERM handler; from outside only KILL works now"
+        )
     return advice
 
 

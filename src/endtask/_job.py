@@ -1,4 +1,4 @@
-"""One target's stop as a pure state machine: (state, event, now) -> (state, actions).
+r"""One target's stop as a pure state machine: (state, event, now) -> (state, actions).
 
 A stop is a conversation with things that die, fork, freeze and lie at any moment, so the decision of what happens next knows no clock, no operating system and no I/O.
 The engine feeds events and carries out the actions; tests and the simulated system step it by hand.
@@ -6,10 +6,11 @@ The engine feeds events and carries out the actions; tests and the simulated sys
 States::
 
     asking ---- everything in scope has exited ----> proving --- empty ---> watching ---> settled
-      ^  \\______ budget is spent, or refused ___________|__________________________________^
+      ^  \______ budget is spent, or refused ___________|__________________________________^
       |_______________ the scan found new members ______|
 
-Polite order: the target first; the rest at once if the target does not catch the request or is gone, otherwise when half of the step is over.
+Polite order: the target first; the rest at once if the target does not catch the request or is gone, otherwise when half of the step is over,
+except its workers (members that run the same program), which are left to it as long as it lives: asking the backends of a database server would turn its gentle shutdown into another one.
 What is left when a target that caught the request has exited is given a moment (`LINGER_S`) before it is asked: most have been told by it, and a second request makes many programs drop their cleanup.
 """
 
@@ -38,6 +39,10 @@ LINGER_S = 0.25
 # Over 48 real programs the best rule was: the main process first, because one that catches the request stops its children better than we can,
 # and the rest when it is gone or its grace is over.
 TARGET_ALONE = 0.5
+SHELL_ALONE_S = (
+    1.0  # a shell runs its trap only when the command that it waits for has ended, so that one is asked soon
+)
+SUSPECTS_S = 0.25  # how long suspects have to end by themselves before they are reported
 
 
 class JobMember:
@@ -54,6 +59,7 @@ class JobMember:
         receipts: What was sent.
         asked_step: Number of the last step that was sent to it, -1 for none.
         denied: Whether we may not ask it.
+        managed: Whether it runs the same program as the target: a worker, which a target that catches the request tells itself.
         forced: Whether force was delivered while it ran.
     """
 
@@ -65,6 +71,7 @@ class JobMember:
         "exited_at",
         "forced",
         "kept",
+        "managed",
         "name",
         "receipts",
         "ref",
@@ -84,6 +91,7 @@ class JobMember:
         self.receipts: list[Receipt] = []
         self.asked_step = -1
         self.denied = False
+        self.managed = False
         self.forced = False
 
     @property
@@ -161,15 +169,19 @@ class Job:
         "step",
         "step_ends",
         "suspects",
+        "target_is_shell",
         "watch_s",
         "watch_until",
     )
 
-    def __init__(self, policy: Policy, members: list[JobMember], *, watch_s: float = 0.0) -> None:
+    def __init__(
+        self, policy: Policy, members: list[JobMember], *, watch_s: float = 0.0, target_is_shell: bool = False
+    ) -> None:
         self.policy = policy
         self.members = members
         self.open = 0
         self.watch_s = watch_s
+        self.target_is_shell = target_is_shell
         self.state: State = "new"
         self.started_at = 0.0
         self.deadline = 0.0
@@ -254,15 +266,16 @@ class Job:
             return []
         if not self.open:
             return self._prove()
-        if member is self.target and self.rest_at is not None:
-            self.rest_at = min(self.rest_at, now + LINGER_S)
+        if member is self.target and any(m.concerns_us and m.asked_step < self.step for m in self.members):
+            self.rest_at = now + LINGER_S if self.rest_at is None else min(self.rest_at, now + LINGER_S)
         return []
 
     def joined(self, members: list[JobMember], now: float) -> list[Action]:
         """New members were found: they are asked what the others were asked."""
         self.members.extend(members)
-        self.open += sum(m.concerns_us for m in members)
-        if self.state == "settled":
+        concerned = sum(m.concerns_us for m in members)
+        self.open += concerned
+        if self.state == "settled" or not concerned:
             return []
         if self.state in ("proving", "watching"):
             self.state = "asking"
@@ -293,9 +306,12 @@ class Job:
         if self.open:
             self.state = "asking"
             return self.tick(now)
-        if self.watch_s > 0 and self._came_to_end_by_us():
+        watch_s = self.watch_s if self._came_to_end_by_us() else 0.0
+        if suspects:
+            watch_s = max(watch_s, SUSPECTS_S)
+        if watch_s > 0:
             self.state = "watching"
-            self.watch_until = now + self.watch_s
+            self.watch_until = now + watch_s
             return [Watch()]
         return self._settle(now)
 
@@ -348,10 +364,15 @@ class Job:
             return self._ask(others)
         if request.kind != "signal":
             return self._ask([target])  # standard input and commands speak to the main process only
-        if others and (target.catches is None or request.name in target.catches):
-            self.rest_at = now + (self.step_ends - now) * TARGET_ALONE
+        if others and self._left_to_target(request):
+            alone_s = (self.step_ends - now) * TARGET_ALONE
+            self.rest_at = now + (min(alone_s, SHELL_ALONE_S) if self.target_is_shell else alone_s)
             return self._ask([target])
         return self._ask([target, *others])
+
+    def _left_to_target(self, request: Request) -> bool:
+        """Whether the target takes the request itself, so that its children are its own affair first."""
+        return self.target.catches is None or request.name in self.target.catches
 
     def _ask(self, members: list[JobMember]) -> list[Action]:
         request = self.current
@@ -362,6 +383,8 @@ class Job:
             if not member.concerns_us or member.asked_step >= self.step or member.denied:
                 continue
             if request.kind != "signal" and member is not self.target:
+                continue
+            if member.managed and self.target.concerns_us and self._left_to_target(request):
                 continue
             member.asked_step = self.step
             actions.append(Send(member, request))

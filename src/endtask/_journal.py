@@ -41,7 +41,9 @@ def remember(report: Report) -> None:
         for member in target.members:
             sent = [r.request for r in member.receipts if r.status == "delivered"]
             if sent and not member.exited:
-                lines.append(f"{now}\t{boot}\t{member.ref}\t{','.join(sent)}\t{target.outcome}\t{plain(member.name)!r}\n")
+                lines.append(
+                    f"{now}\t{boot}\t{member.ref}\t{','.join(sent)}\t{target.outcome}\t{plain(member.name)!r}\n"
+                )
     if not lines:
         return
     path = _path()
@@ -59,6 +61,10 @@ def remember(report: Report) -> None:
         return  # ignored: a full or read-only home directory must not fail a stop
 
 
+def _is_time(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 12
+
+
 def recall(ref: PidRef) -> tuple[str, ...]:
     """Return in words what earlier stops of this user sent to exactly this process, oldest first."""
     try:
@@ -70,7 +76,7 @@ def recall(ref: PidRef) -> tuple[str, ...]:
     found = []
     for line in lines:
         fields = line.rstrip("\n").split("\t")
-        if len(fields) != 6 or fields[2] != str(ref) or (boot and fields[1] != boot) or not fields[0].isdigit():
+        if len(fields) != 6 or fields[2] != str(ref) or (boot and fields[1] != boot) or not _is_time(fields[0]):
             continue
         ago = max(0, int(time.time()) - int(fields[0]))
         found.append(f"{fields[3]} was sent {ago} s ago, delivered; outcome then: {fields[4]}")

@@ -14,6 +14,7 @@ import os
 import select
 import sys
 import time
+from contextlib import suppress
 
 from endtask.errors import OsCallError
 from endtask.model import Evidence, MemberReport, PidRef, ProcessEnd, Reason, Receipt, Report, TargetReport
@@ -169,7 +170,11 @@ class Owned:
             self._member(int(pid), self._command[0].rsplit("/", 1)[-1])
         elif word == "failed":
             number, _, text = rest.partition(" ")
-            raise FileNotFoundError(int(number), text, self._command[0]) if number == "2" else OSError(int(number), text, self._command[0])
+            raise (
+                FileNotFoundError(int(number), text, self._command[0])
+                if number == "2"
+                else OSError(int(number), text, self._command[0])
+            )
         elif word == "exited":
             self._end = _end(rest)
         elif word in ("asked", "forced"):
@@ -256,16 +261,31 @@ class Owned:
             tie = "target" if member.pid == self.pid else "owned"
             exited = member.end is not None
             members.append(
-                MemberReport(ref, member.name, tie, exited, member.exited_at_s, member.end, member.forced, tuple(member.receipts))
+                MemberReport(
+                    ref, member.name, tie, exited, member.exited_at_s, member.end, member.forced, tuple(member.receipts)
+                )
             )
         what = " ".join(self._command)
         name = self._command[0].rsplit("/", 1)[-1]
         if not self._empty:
-            reasons = tuple(Reason("running", f"{pid} {left} still runs, and force was not allowed", pid=pid) for pid, left in self._left)
-            return Report((TargetReport(what, self.ref, name, "running", elapsed, tuple(members), (), reasons),), elapsed_s=elapsed)
-        shown = Evidence("subreaper", "proved", "the kernel told the keeper, who adopts every orphan of the tree, that it has no child left", elapsed)
+            reasons = tuple(
+                Reason("running", f"{pid} {left} still runs, and force was not allowed", pid=pid)
+                for pid, left in self._left
+            )
+            return Report(
+                (TargetReport(what, self.ref, name, "running", elapsed, tuple(members), (), reasons),),
+                elapsed_s=elapsed,
+            )
+        shown = Evidence(
+            "subreaper",
+            "proved",
+            "the kernel told the keeper, who adopts every orphan of the tree, that it has no child left",
+            elapsed,
+        )
         forced = any(m.forced for m in members)
-        outcome = TargetReport(what, self.ref, name, "forced" if forced else "stopped", elapsed, tuple(members), (shown,))
+        outcome = TargetReport(
+            what, self.ref, name, "forced" if forced else "stopped", elapsed, tuple(members), (shown,)
+        )
         return Report((outcome,), elapsed_s=elapsed)
 
     def _take_over(self) -> Report:
@@ -283,29 +303,41 @@ class Owned:
             if self._mark in backend.marks(pid):
                 words.append(str(pin.ref))
             pin.close()
-        policy = make_policy(timeout_s=self._grace_s + 5.0, force_after_s=self._grace_s if self._force else None, all=True, missing_ok=True, watch_s=0.0)
+        policy = make_policy(
+            timeout_s=self._grace_s + 5.0,
+            force_after_s=self._grace_s if self._force else None,
+            all=True,
+            missing_ok=True,
+            watch_s=0.0,
+        )
         report = _api.stop(words, Filter(), policy, backend=backend)
-        reason = Reason("keeper-killed", "the keeper was killed, so what had left the tree and changed its environment may be missing here", certain=False)
+        reason = Reason(
+            "keeper-killed",
+            "the keeper was killed, so what had left the tree and changed its environment may be missing here",
+            certain=False,
+        )
         targets = tuple(_with_reason(t, reason) for t in report.targets)
         if not targets:
             shown = Evidence("mark", "observed", "no process carries the mark of this command")
             name = self._command[0].rsplit("/", 1)[-1]
-            targets = (TargetReport(" ".join(self._command), self.ref, name, "unproven", evidence=(shown,), reasons=(reason,)),)
+            targets = (
+                TargetReport(" ".join(self._command), self.ref, name, "unproven", evidence=(shown,), reasons=(reason,)),
+            )
         return Report(targets, report.missing, report.elapsed_s, report.cancelled, missing_ok=True)
 
-    def __enter__(self) -> Owned:
+    def __enter__(self) -> Owned:  # noqa: PYI034  # `Self` needs Python 3.11, and nobody derives from it
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             self.stop()
         finally:
             for pipe in (self.stdin, self.stdout, self.stderr):
                 if pipe is not None:
-                    try:
+                    with suppress(BrokenPipeError):  # ignored: unwritten input of a command that has ended
                         pipe.close()
-                    except BrokenPipeError:
-                        pass  # ignored: unwritten input of a command that has ended
 
 
 def _with_reason(target: TargetReport, reason: Reason) -> TargetReport:
@@ -354,8 +386,11 @@ def owned(
         command: Program and arguments; a string is split like a shell would, without running one.
         grace_s: Seconds that the tree has before force, >= 0.
         force: False: never force; the report then says what is left.
-        cwd, env: Of the command.
-        stdin, stdout, stderr: As in `subprocess.Popen`.
+        cwd: Its working directory, None for ours.
+        env: Its environment, None for ours.
+        stdin: As in `subprocess.Popen`.
+        stdout: As in `subprocess.Popen`.
+        stderr: As in `subprocess.Popen`.
 
     Returns:
         The running command.

@@ -82,7 +82,9 @@ def parse_request(text: str) -> Request:
     if colon and kind in ("stdin", "cmd"):
         value = _unquote(value)
         if not value:
-            raise PlanError(f"`{text}` says nothing after the colon", hint="for example `stdin:q` or `cmd:'nginx -s quit'`")
+            raise PlanError(
+                f"`{text}` says nothing after the colon", hint="for example `stdin:q` or `cmd:'nginx -s quit'`"
+            )
         if kind == "stdin":
             value = value.replace("\\n", "\n")
         return Request(text, "stdin" if kind == "stdin" else "command", 0, value)
@@ -102,7 +104,7 @@ def parse_request(text: str) -> Request:
 
 
 def _signal_number(name: str) -> int:
-    if name.startswith(("RTMIN+", "RTMAX-")) and name[6:].isascii() and name[6:].isdigit():
+    if name.startswith(("RTMIN+", "RTMAX-")) and name[6:].isascii() and name[6:].isdigit() and len(name) < 9:
         offset = int(name[6:])
         base = getattr(_signal, "SIG" + name[:5], 0)
         number = base + offset if name[5] == "+" else base - offset
@@ -162,16 +164,8 @@ def parse_steps(text: str) -> tuple[Step, ...]:
                 raise PlanError(f"the plan `{text}` has the time `{token}` where a request should be", hint=hint)
             steps[-1] = Step(steps[-1].request, parse_duration(token))
         else:
-            if steps and steps[-1].wait_s is None:
-                raise PlanError(
-                    f"the plan `{text}` does not say how long to wait after `{steps[-1].request}`",
-                    hint=f"for example `{steps[-1].request}/5`",
-                )
             steps.append(Step(parse_request(token)))
-    if not steps:
-        raise PlanError("the plan is empty", hint="for example `TERM/10/KILL/5`")
-    if any(s.request.forced for s in steps[:-1]):
-        raise PlanError(f"the plan `{text}` goes on after force", hint="put `KILL` last")
+    _check(tuple(steps))
     return tuple(steps)
 
 
@@ -212,6 +206,12 @@ def make_policy(
         steps: tuple[Step, ...] = (Step(KILL),)
     else:
         steps = (TERM,) if plan is None else plan.steps if isinstance(plan, Plan) else parse_steps(plan)
+    for name, value in (("timeout", timeout_s), ("force-after", force_after_s), ("watch", watch_s)):
+        if value is not None and not 0 <= value <= LONGEST_S:
+            raise PlanError(
+                f"`--{name} {value}` is not a time between 0 and a week", hint="every wait of endtask has a bound"
+            )
+    _check(steps)
     if force_after_s is not None:
         steps = _with_force(steps, force_after_s)
     planned = sum(s.wait_s or 0.0 for s in steps)
@@ -229,6 +229,23 @@ def make_policy(
     return Policy(steps, budget_s, scope or Scope(), watch_s, all, missing_ok, force_ok)
 
 
+def _check(steps: tuple[Step, ...]) -> None:
+    """Refuse steps that no text could have meant; a plan may also be built by hand."""
+    if not steps:
+        raise PlanError("the plan is empty", hint="for example `TERM/10/KILL/5`")
+    for step in steps[:-1]:
+        if step.wait_s is None:
+            raise PlanError(
+                f"the plan does not say how long to wait after `{step.request}`", hint=f"for example `{step.request}/5`"
+            )
+        if step.request.forced:
+            raise PlanError("the plan goes on after force", hint="put `KILL` last")
+    if any(s.wait_s is not None and not 0 <= s.wait_s <= LONGEST_S for s in steps):
+        raise PlanError(
+            "the plan has a wait that is not between 0 and a week", hint="every wait of endtask has a bound"
+        )
+
+
 def _with_force(steps: tuple[Step, ...], force_after_s: float) -> tuple[Step, ...]:
     if steps[-1].request.forced:
         raise PlanError("the plan ends by force already", hint="leave `--force-after` out")
@@ -243,7 +260,7 @@ def _with_force(steps: tuple[Step, ...], force_after_s: float) -> tuple[Step, ..
 
 
 _RESTARTERS_WATCH_S = 3.0  # supervisord, runit and s6 wait 1 s before they start again, systemd 0.1 s (their manuals)
-_UNKNOWN_WATCH_S = 1.0
+_UNKNOWN_WATCH_S = 2.0  # most loops wait a second or less before they start it again
 
 
 def respawn_watch(facts: Facts, policy: Policy, *, launcher: bool, shell: bool) -> tuple[float, str]:
@@ -273,6 +290,12 @@ def respawn_watch(facts: Facts, policy: Policy, *, launcher: bool, shell: bool) 
     return _UNKNOWN_WATCH_S, f"its parent {facts.ppid} {facts.parent_name} might start it again"
 
 
+def _seconds(value: float) -> str:
+    """Return the shortest digits that `parse_duration` reads back as the same number."""
+    text = repr(float(value))
+    return f"{value:.330f}".rstrip("0") if "e" in text else text.removesuffix(".0")
+
+
 class Plan(Record):
     """The steps of a stop.
 
@@ -293,4 +316,4 @@ class Plan(Record):
         return cls(parse_steps(text))
 
     def __str__(self) -> str:
-        return "/".join(f"{s.request}" if s.wait_s is None else f"{s.request}/{s.wait_s:g}" for s in self.steps)
+        return "/".join(f"{s.request}" if s.wait_s is None else f"{s.request}/{_seconds(s.wait_s)}" for s in self.steps)

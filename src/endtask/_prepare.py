@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from endtask import _scope
 from endtask._inspect import catches, is_shell, predict, runs_script
-from endtask._job import TARGET_ALONE
+from endtask._job import SHELL_ALONE_S, TARGET_ALONE
 from endtask._plan import respawn_watch
 from endtask.errors import AccessDeniedError, GoneError, RefusedError
-from endtask.model import Facts, Planned, PidRef, Suspect, TargetPlan
+from endtask.model import Facts, PidRef, Planned, Suspect, TargetPlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from endtask._scope import Family
     from endtask.model import Manager, Policy, Row
 
-_RESTARTERS = frozenset(("supervisord", "runsv", "s6-supervise", "supervise", "pm2", "PM2", "monit", "circusd", "containerd-shim"))
+_RESTARTERS = frozenset(
+    ("supervisord", "runsv", "s6-supervise", "supervise", "pm2", "PM2", "monit", "circusd", "containerd-shim")
+)
 
 
 class Prepared:
@@ -105,14 +107,24 @@ class Preparer:
         policy: How to stop.
         table: The process table, read after the fork watch was opened.
         births_seen: Whether the fork watch works: then nothing has to be remembered for a later search.
+        selected: Pids of all targets of the run: what is a target itself is nobody's suspect.
     """
 
-    def __init__(self, backend: Backend, policy: Policy, table: dict[int, Row], *, births_seen: bool) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        policy: Policy,
+        table: dict[int, Row],
+        *,
+        births_seen: bool,
+        selected: Iterable[int] = (),
+    ) -> None:
         self.backend = backend
         self.policy = policy
         self.family = _scope.Family(table)
         self.births_seen = births_seen
         self.own_line = backend.own_line()
+        self.selected = frozenset(selected)
         self.keep = frozenset(policy.scope.keep)
         self._kept_pids = frozenset(r.pid for r in self.keep)
         self._parents: dict[int, tuple[float, str, Manager | None, str]] = {}
@@ -147,7 +159,7 @@ class Preparer:
             if not self.births_seen:
                 ready.kin = self.backend.kinship(pid)
                 ready.shared = self.backend.shared_objects(pid)
-            ready.suspects = find_suspects(self.backend, self.family, ready)
+            ready.suspects = find_suspects(self.backend, self.family, ready, self.selected)
         if self.policy.steps:
             self._watch(ready)
 
@@ -161,7 +173,8 @@ class Preparer:
             cgroup = self.backend.cgroup(pid)
             if cgroup in ("", "/"):
                 raise RefusedError(
-                    f"process {pid} is in the root cgroup, which holds the whole system", hint="use `--tree`, `--session-of` or `--group`"
+                    f"process {pid} is in the root cgroup, which holds the whole system",
+                    hint="use `--tree`, `--session-of` or `--group`",
                 )
             return cgroup
         if kind != "tree" or (ready.row is not None and ready.row.ppid in self.own_line and ready.row.ppid > 1):
@@ -211,7 +224,9 @@ class Preparer:
             return False
         row = self.backend.row(pid)
         # The handle was opened first and this row was read after it, so a row like the table's means that the handle holds the table's process.
-        if expected is not None and (row is None or row.start != expected.start or row.comm != expected.comm and row.ppid != expected.ppid):
+        if expected is not None and (
+            row is None or row.start != expected.start or (row.comm != expected.comm and row.ppid != expected.ppid)
+        ):
             pin.close()
             return False
         short = row.comm if row is not None else ""
@@ -272,27 +287,31 @@ class Preparer:
         if launcher and name not in _RESTARTERS and self.policy.watch_s is None:
             return 0.0, "its parent is the one who asks", None, name
         facts = self.backend.facts(ready.pins[row.pid], self.family.table)
-        shell = parent is not None and is_shell(name) and not runs_script(name, self.backend.command_line(row.ppid) or ())
+        shell = (
+            parent is not None and is_shell(name) and not runs_script(name, self.backend.command_line(row.ppid) or ())
+        )
         watch_s, because = respawn_watch(facts, self.policy, launcher=launcher, shell=shell)
         manager = next((m for m in facts.managers if m.restarts != "no"), None)
         return watch_s, because, manager, facts.parent_name or name
 
 
-def find_suspects(backend: Backend, family: Family, ready: Prepared) -> tuple[Suspect, ...]:
+def find_suspects(backend: Backend, family: Family, ready: Prepared, selected: frozenset[int]) -> tuple[Suspect, ...]:
     """Return the orphans that may have come from the target: their origin is likely, and nothing proves it."""
     top = ready.row
     if top is None:
         return ()
-    candidates = _scope.suspects(family, top, ready.above, ready.pins)
+    candidates = _scope.suspects(family, top, ready.above, (*ready.pins, *selected))
     if not candidates:
         return ()
     pid = top.pid
     kin = ready.kin or backend.kinship(pid)
     shared = ready.shared or backend.shared_objects(pid)
     ready.kin, ready.shared = kin, shared
-    if shared and ready.above:
-        shared -= backend.shared_objects(ready.above[0])  # what the parent holds too was given to more than this target
-    strict = _scope.is_orphan(family, top)  # itself a daemon: it shares its environment with every daemon of the same shell
+    for ancestor in ready.above if shared else ():
+        shared -= backend.shared_objects(ancestor)  # what an ancestor holds too was given to more than this target
+    strict = _scope.is_orphan(
+        family, top
+    )  # itself a daemon: it shares its environment with every daemon of the same shell
     found = []
     for row in candidates:
         because = _kinship(backend, row, top, kin, shared, strict=strict)
@@ -306,7 +325,7 @@ def find_suspects(backend: Backend, family: Family, ready: Prepared) -> tuple[Su
 def _kinship(backend: Backend, row: Row, top: Row, kin: bytes, shared: frozenset[str], *, strict: bool) -> str:
     both = shared & backend.shared_objects(row.pid) if shared else frozenset()
     if both:
-        return f"an orphan that has {sorted(both)[0]} open, as {top.pid} has"
+        return f"an orphan that has {min(both)} open, as {top.pid} has"
     if kin and backend.kinship(row.pid) == kin and (not strict or row.comm == top.comm):
         return f"an orphan that started after {top.pid} with the same environment"
     return ""
@@ -378,13 +397,23 @@ def _planned(policy: Policy, ready: Prepared, facts: Facts, member: tuple[PidRef
             prediction = predict(facts, step.request)
             asked.append(step.request.name)
             answers.append(prediction.answer)
-    when = "first"
-    if not is_target and policy.steps:
-        request, begins, ends = policy.schedule()[0]
-        alone = ready.catches is None or request.name in ready.catches
-        after = begins + (ends - begins) * TARGET_ALONE
-        when = f"when the target is gone, or after {after:g} s" if alone and not request.forced else "with it"
+    when = "first" if is_target else _when(policy, ready, name)
     return Planned(ref, name, tie, when if policy.steps else "waited for", tuple(asked), tuple(answers))
+
+
+def _when(policy: Policy, ready: Prepared, name: str) -> str:
+    """Return in words when a member other than the target is asked, by the rules of `_job`."""
+    if not policy.steps:
+        return ""
+    request, begins, ends = policy.schedule()[0]
+    if request.forced or (ready.catches is not None and request.name not in ready.catches):
+        return "with it"
+    if name == ready.target.name:
+        return "when the target is gone"
+    alone_s = (ends - begins) * TARGET_ALONE
+    if is_shell(ready.target.name):
+        alone_s = min(alone_s, SHELL_ALONE_S)
+    return f"when the target is gone, or after {begins + alone_s:g} s"
 
 
 def _plan_warnings(facts: Facts, policy: Policy) -> list[str]:
@@ -392,7 +421,9 @@ def _plan_warnings(facts: Facts, policy: Policy) -> list[str]:
     for step in policy.steps:
         prediction = predict(facts, step.request)
         if prediction.answer in ("ignored", "immune", "blocked"):
-            warnings.append(f"{step.request.name} will have no effect on {facts.ref.pid} {facts.name}: {prediction.because}")
+            warnings.append(
+                f"{step.request.name} will have no effect on {facts.ref.pid} {facts.name}: {prediction.because}"
+            )
     for manager in facts.managers:
         if manager.restarts == "yes":
             warnings.append(f"{manager.kind} {manager.name} starts it again; stop it for good with `{manager.stop}`")

@@ -133,7 +133,7 @@ def is_orphan(family: Family, row: Row) -> bool:
     parent = family.table.get(row.ppid)
     if parent is None:
         return True
-    return parent.sid != row.sid and row.sid != row.pid
+    return row.sid not in (parent.sid, row.pid)
 
 
 def whole(family: Family, target: int, kind: str, cgroup_pids: Iterable[int] = (), cgroup: str = "") -> Ties:
@@ -183,7 +183,9 @@ def suspects(family: Family, top: Row, above: Iterable[int], known: Iterable[int
     return found
 
 
-_REAPERS = frozenset(("systemd", "init", "tini", "dumb-init", "catatonit", "s6-svscan", "containerd-shim", "conmon", "runsvdir"))
+_REAPERS = frozenset(
+    ("systemd", "init", "tini", "dumb-init", "catatonit", "s6-svscan", "containerd-shim", "conmon", "runsvdir")
+)
 
 
 def _adopted(family: Family, row: Row, parent: int) -> bool:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from endtask.model import Listener, Suspect
 
 
+_ROUNDS = 4  # of births that are taken in before anything else gets its turn
+
+
 class Births:
     """Every fork of a member, told apart from forks of strangers that have a member's old pid.
 
@@ -36,7 +39,9 @@ class Births:
         self._backend = backend
         self._watch = watch
         self._owners: dict[int, tuple[int, ...]] = {}
-        self._since: dict[int, tuple[int, int]] = {}  # pid -> number of its birth's event, number of the first event after it was taken in
+        self._since: dict[
+            int, tuple[int, int]
+        ] = {}  # pid -> number of its birth's event, number of the first event after it was taken in
         self._queue: list[tuple[int, int]] = []
         self._first = 0  # number of the first event in the queue
         self._unsure = False
@@ -61,22 +66,34 @@ class Births:
             self._owners[pid] = (*self._owners.get(pid, ()), owner)
             self._since[pid] = (births.get(pid, -1), end)
 
+    @property
+    def pending(self) -> bool:
+        """Whether queued events tell of forks of members that `collect` has not handed out yet."""
+        return any(parent in self._owners for parent, _child in self._queue)
+
     def collect(self) -> list[tuple[tuple[int, ...], Pin | None, int, int]]:
-        """Return (owners, handle or None if it has exited already, child pid, parent pid) of all new descendants, oldest first."""
+        """Return (owners, handle or None if it has exited already, child pid, parent pid) of new descendants, oldest first.
+
+        It ends also while the machine forks at full rate: forks of strangers stay queued, and those of members are taken in a few rounds at a time.
+        """
         born = []
         self._pull()
-        while self._queue:
+        for _round in range(_ROUNDS):
             batch, first = self._queue, self._first
             self._queue = []
             self._first += len(batch)
             opened = self._open(batch, first)
+            if not opened:
+                break
             self._pull()
             newer = {child for _parent, child in self._queue}
             for owners, pin, child, parent in opened:
-                if pin is not None and child in newer:
+                overtaken = pin is not None and child in newer
+                if pin is not None and overtaken:
                     pin.close()
-                    pin = None
-                born.append((owners, pin, child, parent))
+                born.append((owners, None if overtaken else pin, child, parent))
+            if not self.pending:
+                break
         return born
 
     def _open(self, batch: list[tuple[int, int]], first: int) -> list[tuple[tuple[int, ...], Pin | None, int, int]]:
@@ -102,30 +119,43 @@ class Births:
         return opened
 
 
-def evidence(backend: Backend, ready: Prepared, *, births: Births | None, at_s: float, mechanism: str, exact: bool, kind: str) -> tuple[Evidence, ...]:
-    """Return what shows that nothing of the scope runs any more; every member has exited when this is called."""
-    found = []
-    if exact:
-        found.append(Evidence(mechanism, "proved", "every process in scope has exited, seen on a handle opened before the request", at_s))
+def evidence(
+    backend: Backend, ready: Prepared, *, births: Births | None, at_s: float, only: bool
+) -> tuple[Evidence, ...]:
+    """Return what shows that nothing of the scope runs any more; every member has exited when this is called.
+
+    Args:
+        backend: The operating system.
+        ready: The target.
+        births: The fork watch, None where there is none.
+        at_s: Seconds since the start of the run.
+        only: Whether the scope is the process alone: then its handle says everything.
+    """
+    mechanism = ready.pins[ready.target.ref.pid].mechanism
+    if all(p.exact for p in ready.pins.values()):
+        text = "every process in scope has exited, seen on a handle opened before the request"
+        found = [Evidence(mechanism, "proved", text, at_s)]
     else:
         text = "every process in scope has exited; this kernel has no pidfds, so identity rests on start times"
-        found.append(Evidence(mechanism, "observed", text, at_s))
-    if kind == "only":
+        found = [Evidence(mechanism, "observed", text, at_s)]
+    if only:
         return tuple(found)
     if ready.cgroup and backend.cgroup_empty(ready.cgroup):
         found.append(Evidence("cgroup-empty", "proved", f"the kernel reports the cgroup {ready.cgroup} as empty", at_s))
     if births is not None and births.complete:
-        found.append(Evidence("fork-events", "proved", "every fork since the start was reported by the kernel, none is left", at_s))
+        text = "every fork since the start was reported by the kernel, nothing of it is left"
+        found.append(Evidence("fork-events", "proved", text, at_s))
     else:
-        found.append(Evidence("process-table", "observed", "the process table was read again after the last exit, nothing of the scope is in it", at_s))
+        text = "the process table was read again after the last exit, nothing of the scope is in it"
+        found.append(Evidence("process-table", "observed", text, at_s))
     return tuple(found)
 
 
-def late_suspects(backend: Backend, family: Family, ready: Prepared) -> tuple[Suspect, ...]:
+def late_suspects(backend: Backend, family: Family, ready: Prepared, selected: frozenset[int]) -> tuple[Suspect, ...]:
     """Return suspects that the table shows after the end, and those from before that still run."""
     before = _prepare.still_there(backend, ready.suspects)
     known = {s.ref.pid for s in before}
-    return (*before, *(s for s in _prepare.find_suspects(backend, family, ready) if s.ref.pid not in known))
+    return (*before, *(s for s in _prepare.find_suspects(backend, family, ready, selected) if s.ref.pid not in known))
 
 
 # --------------------------------------------------------------------------- ports

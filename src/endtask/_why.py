@@ -6,7 +6,7 @@ A reason that follows from facts is certain; anything else says that it is a gue
 
 from __future__ import annotations
 
-from endtask._inspect import disposition, runs_script
+from endtask._inspect import catches, disposition, runs_script
 from endtask.model import Reason, Request
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ def outcome(job: Job) -> Outcome:
         return "respawned"
     if any(m.forced for m in job.members):
         return "forced"
-    if not delivered and job.policy.steps and not _ended_while_we_ran(job):
+    if not delivered and job.policy.steps:
         return "already-gone"
     return "stopped"
 
@@ -47,10 +47,6 @@ def proved(job: Job) -> bool:
     if any(p.ours for p in job.ports if not p.free):
         return False
     return all(e.strength != "unproven" for e in job.evidence)
-
-
-def _ended_while_we_ran(job: Job) -> bool:
-    return any(m.exited_at is not None and m.exited_at > job.started_at for m in job.members)
 
 
 def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) -> list[Reason]:
@@ -69,7 +65,9 @@ def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) ->
             found.append(
                 Reason(
                     "zombie",
-                    f"{who} has exited; its parent {facts.ppid} {facts.parent_name} has not reaped it".replace("  ", " "),
+                    f"{who} has exited; its parent {facts.ppid} {facts.parent_name} has not reaped it".replace(
+                        "  ", " "
+                    ),
                     next=f"nothing runs any more; the entry goes when {facts.ppid} reaps it or ends",
                     pid=pid,
                 )
@@ -82,7 +80,11 @@ def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) ->
     found += _by_state(facts, who)
     if not found:
         sleeping = f", sleeps in {facts.wait_channel}" if facts.wait_channel else ""
-        text = f"{who} has not acted on it yet (state {facts.state}{sleeping})" if asked else f"nothing that can be seen keeps {who} from ending"
+        text = (
+            f"{who} has not acted on it yet (state {facts.state}{sleeping})"
+            if asked
+            else f"nothing that can be seen keeps {who} from ending"
+        )
         found.append(Reason("slow" if asked else "nothing", text, certain=False, pid=pid))
     return found
 
@@ -92,14 +94,30 @@ def _held_back(facts: Facts, who: str) -> list[Reason]:
     pid = facts.ref.pid
     found = []
     if facts.state == "T" and not facts.tracer:
-        found.append(Reason("stopped", f"{who} is stopped: requests wait until it is continued", next=f"kill -CONT {pid}", pid=pid))
+        found.append(
+            Reason(
+                "stopped", f"{who} is stopped: requests wait until it is continued", next=f"kill -CONT {pid}", pid=pid
+            )
+        )
     if facts.state == "t" or facts.tracer:
         found.append(
-            Reason("traced", f"{who} is traced by {facts.tracer}, which holds signals back", next=f"end the tracer {facts.tracer}", pid=pid)
+            Reason(
+                "traced",
+                f"{who} is traced by {facts.tracer}, which holds signals back",
+                next=f"end the tracer {facts.tracer}",
+                pid=pid,
+            )
         )
     if facts.frozen:
         less = ", which holds back even KILL" if facts.frozen == "v1" else ""
-        found.append(Reason("frozen", f"{who} is in a frozen cgroup (version {facts.frozen[1:]} freezer){less}", next="thaw the cgroup", pid=pid))
+        found.append(
+            Reason(
+                "frozen",
+                f"{who} is in a frozen cgroup (version {facts.frozen[1:]} freezer){less}",
+                next="thaw the cgroup",
+                pid=pid,
+            )
+        )
     if facts.state == "D" and not facts.frozen:
         where = f" ({facts.wait_channel})" if facts.wait_channel else ""
         found.append(
@@ -112,11 +130,34 @@ def _held_back(facts: Facts, who: str) -> list[Reason]:
         )
     if facts.state == "Z":
         found.append(
-            Reason("threads", f"the main thread of {who} has ended, {facts.threads - 1} other threads run on", pid=pid, next="only KILL is sure to end them")
+            Reason(
+                "threads",
+                f"the main thread of {who} has ended, {facts.threads - 1} other threads run on",
+                pid=pid,
+                next="only KILL is sure to end them",
+            )
         )
     if facts.core_dumping:
-        found.append(Reason("core-dump", f"{who} is writing a core dump", next="wait, or KILL to cut it short", pid=pid))
+        found.append(
+            Reason("core-dump", f"{who} is writing a core dump", next="wait, or KILL to cut it short", pid=pid)
+        )
     return found
+
+
+_OTHERS = ((1, "HUP"), (2, "INT"), (3, "QUIT"))
+
+
+def _another_way(facts: Facts) -> str:
+    """Return the gentlest thing left to try for a process that does not act on a request: its manager's command, another request, force."""
+    for manager in facts.managers:
+        if manager.stop:
+            return f"`{manager.stop}`"
+    pid = facts.ref.pid
+    for number, name in _OTHERS:
+        word, certain, _because = disposition(facts, number)
+        if certain and (word in ("handler", "waits-for-it") if name != "QUIT" else word == "handler"):
+            return f"it has a handler for {name}: `endtask stop {pid} --plan {name}/10`"
+    return f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
 
 
 def _by_disposition(facts: Facts, request: Request, who: str, *, asked: bool) -> list[Reason]:
@@ -124,12 +165,22 @@ def _by_disposition(facts: Facts, request: Request, who: str, *, asked: bool) ->
     word, certain, _because = disposition(facts, request.number)
     name = request.name
     if word == "ignored":
-        return [Reason("ignored", f"{who} ignores {name}", next=f"try another request, or `endtask stop {pid} --force-after 5s`", pid=pid)]
+        return [Reason("ignored", f"{who} ignores {name}", certain, _another_way(facts), pid)]
     if word == "immune":
-        text = f"{who} is the first process of its pid namespace and has no handler for {name}: the kernel throws it away"
+        text = (
+            f"{who} is the first process of its pid namespace and has no handler for {name}: the kernel throws it away"
+        )
         return [Reason("namespace-init", text, next="only KILL from outside works: `--force-after 5s`", pid=pid)]
     if word == "blocked":
-        return [Reason("blocked", f"{who} blocks {name} in every thread: it stays pending", certain, f"`endtask stop {pid} --force-after 5s`", pid)]
+        return [
+            Reason(
+                "blocked",
+                f"{who} blocks {name} in every thread: it stays pending",
+                certain,
+                f"`endtask stop {pid} --force-after 5s`",
+                pid,
+            )
+        ]
     if word in ("handler", "waits-for-it") and asked:
         pending = facts.signals is not None and facts.signals.pending & (1 << (request.number - 1))
         if pending:
@@ -141,7 +192,15 @@ def _by_disposition(facts: Facts, request: Request, who: str, *, asked: bool) ->
         text = f"{who} took {name} with its own handler and is still running: it is cleaning up, waiting for something, or has decided to stay"
         return [Reason("handler", text, certain=False, next="give it more time with `--timeout`", pid=pid)]
     if word == "unknown":
-        return [Reason("unknown", f"how {who} answers {name} could not be read", certain=False, next="run endtask as the same user or as root", pid=pid)]
+        return [
+            Reason(
+                "unknown",
+                f"how {who} answers {name} could not be read",
+                certain=False,
+                next="run endtask as the same user or as root",
+                pid=pid,
+            )
+        ]
     return []
 
 
@@ -166,7 +225,11 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
         if receipt.status in ("denied", "impossible", "failed"):
             code = "not-permitted" if receipt.status == "denied" else receipt.status
             found.append(
-                Reason(code, f"{member.ref.pid} {member.name} could not be asked with {receipt.request}: {receipt.detail}", pid=member.ref.pid)
+                Reason(
+                    code,
+                    f"{member.ref.pid} {member.name} could not be asked with {receipt.request}: {receipt.detail}",
+                    pid=member.ref.pid,
+                )
             )
     requests = [s.request for s in job.policy.steps if s.request.name in sent]
     if found and not requests:
@@ -182,7 +245,11 @@ def forced_without_effect(member: JobMember, facts: Facts) -> Reason | None:
     if not member.forced or facts.exited:
         return None
     if facts.signals is not None and facts.signals.pending & (1 << 8):
-        return Reason("kill-pending", f"KILL is pending at {member.ref.pid} {member.name}: the kernel cannot deliver it now", pid=member.ref.pid)
+        return Reason(
+            "kill-pending",
+            f"KILL is pending at {member.ref.pid} {member.name}: the kernel cannot deliver it now",
+            pid=member.ref.pid,
+        )
     return None
 
 
@@ -203,7 +270,9 @@ def scope_reasons(job: Job) -> list[Reason]:
     for port in job.ports:
         if not port.free:
             code = "port-held" if port.ours else "port-taken"
-            text = f"port {port.port} is held by {port.holder}" + ("" if port.ours else ", which started after the request and is not part of the target")
+            text = f"port {port.port} is held by {port.holder}" + (
+                "" if port.ours else ", which started after the request and is not part of the target"
+            )
             found.append(Reason(code, text, pid=port.holder_pid, next=f"endtask look {port.port}"))
     if job.respawn is not None:
         text = f"{job.respawn.by} started it again as {job.respawn.ref.pid} {job.respawn.name}"
@@ -239,13 +308,30 @@ def explain(seen: Seen, below: Sequence[Facts], *, asked_before: bool) -> tuple[
     pending = facts.signals is not None and bool(facts.signals.pending & (1 << (_TERM_NUMBER - 1)))
     found = reasons(facts, [term], asked=asked_before or pending)
     if pending:
-        found.insert(0, Reason("asked", f"TERM is pending at {facts.ref.pid} {facts.name}: it was asked and has not acted on it", pid=facts.ref.pid))
+        found.insert(
+            0,
+            Reason(
+                "asked",
+                f"TERM is pending at {facts.ref.pid} {facts.name}: it was asked and has not acted on it",
+                pid=facts.ref.pid,
+            ),
+        )
+    managed = not facts.exited and catches(facts.signals, _TERM_NUMBER)
+    keeps = " and ends only when its parent tells it" if managed else ", which keeps the tree"
     for child in below:
         if child.exited:
             continue
         stuck = [r for r in reasons(child, [term], asked=False) if r.code not in ("nothing", "holds-port")]
         if stuck:
-            found.append(Reason("child", f"child {stuck[0].text}, which keeps the tree", stuck[0].certain, stuck[0].next, child.ref.pid))
+            found.append(
+                Reason(
+                    "child",
+                    f"child {stuck[0].text}{keeps}",
+                    stuck[0].certain and not managed,
+                    stuck[0].next,
+                    child.ref.pid,
+                )
+            )
         if child.ports:
             ports = ", ".join(str(p) for p in child.ports)
             found.append(Reason("holds-port", f"{child.ref.pid} {child.name} listens on {ports}", pid=child.ref.pid))

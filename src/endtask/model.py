@@ -826,9 +826,7 @@ class Planning(Record):
     @property
     def exit_code(self) -> int:
         """0 when every WHAT matched, else 1, or 77 when one may not be seen."""
-        return worst_code(
-            tuple(77 if m.code == "not-permitted" else 0 if self.missing_ok else 1 for m in self.missing)
-        )
+        return worst_code(tuple(77 if m.code == "not-permitted" else 0 if self.missing_ok else 1 for m in self.missing))
 
     def to_json(self) -> dict[str, object]:
         """Return plain data that follows the shipped JSON Schema."""

@@ -1,0 +1,116 @@
+"""From a settled job to its part of the report, and the words for what happens on the way."""
+
+from __future__ import annotations
+
+from endtask import _why
+from endtask.model import Evidence, MemberReport, Reason, TargetReport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from endtask._backends.base import Backend
+    from endtask._discover import Entry
+    from endtask._find import Target
+    from endtask._job import JobMember
+    from endtask.model import ProcessEnd, Receipt
+
+_SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 6: "ABRT", 9: "KILL", 11: "SEGV", 13: "PIPE", 14: "ALRM", 15: "TERM"}
+
+
+def verdict(backend: Backend, entry: Entry, *, started_at: float) -> TargetReport:
+    """Return the report of a settled job; the handles must still be open."""
+    job, target = entry.job, entry.ready.target
+    word = _why.outcome(job)
+    reasons = _reasons(backend, entry)
+    return TargetReport(
+        target.what,
+        target.ref,
+        target.name,
+        word,
+        backend.now() - started_at,
+        tuple(_member(backend, entry, m, started_at) for m in job.members),
+        job.evidence if word not in ("running", "not-permitted", "unreachable") else (),
+        tuple(reasons),
+        job.ports,
+        job.respawn,
+        job.suspects,
+        _why.advice(word, target.ref.pid, reasons, job),
+    )
+
+
+def _member(backend: Backend, entry: Entry, member: JobMember, started_at: float) -> MemberReport:
+    end = member.end
+    pin = entry.ready.pins.get(member.ref.pid)
+    if end is not None and (not end.known or end.unreaped_by) and pin is not None and pin.ref == member.ref:
+        end = backend.end(pin)  # by now it may have been reaped, and only then the kernel tells
+    return MemberReport(
+        member.ref,
+        member.name,
+        member.tie,
+        member.exited_at is not None,
+        None if member.exited_at is None else max(0.0, member.exited_at - started_at),
+        end,
+        member.forced,
+        tuple(member.receipts),
+        member.kept,
+    )
+
+
+def _reasons(backend: Backend, entry: Entry) -> list[Reason]:
+    job = entry.job
+    found: list[Reason] = []
+    if job.cancelled:
+        found.append(Reason("cancelled", "endtask was interrupted"))
+    for member in job.members:
+        if member.concerns_us:
+            facts = backend.facts(entry.ready.pins[member.ref.pid])
+            stuck = _why.forced_without_effect(member, facts)
+            if stuck is not None:
+                found.append(stuck)
+            found += _why.member_reasons(job, member, facts)
+    return found + _why.scope_reasons(job)
+
+
+def gone(target: Target, at_s: float) -> TargetReport:
+    """Return the report of a target that had gone before its turn came."""
+    shown = Evidence("token", "proved", f"no process has the identity {target.ref} any more", at_s)
+    return TargetReport(target.what, target.ref, target.name, "already-gone", at_s, evidence=(shown,))
+
+
+def not_begun(target: Target) -> TargetReport:
+    """Return the report of a target whose turn never came because the user interrupted us."""
+    reason = Reason("cancelled", "nothing was sent: endtask was interrupted before its turn")
+    return TargetReport(target.what, target.ref, target.name, "running", reasons=(reason,))
+
+
+def signal_name(number: int) -> str:
+    """Return `TERM` for 15; the number as text where it has no common name."""
+    return _SIGNALS.get(number, str(number))
+
+
+def end_in_words(end: ProcessEnd, *, reaping: bool = True) -> str:
+    """Return `exited, status 0`, `ended by TERM`, `exited, status unknown (...)`.
+
+    Args:
+        end: How a process ended.
+        reaping: Whether to say who has not reaped it.
+    """
+    core = ", core dumped" if end.core else ""
+    if end.signal:
+        text = f"ended by {signal_name(end.signal)}{core}"
+    elif end.status is not None:
+        text = f"exited, status {end.status}"
+    else:
+        text = f"exited, status unknown ({end.why_unknown})" if end.why_unknown else "exited, status unknown"
+    if reaping and end.unreaped_by:
+        text += f", not reaped by {end.unreaped_by} {end.unreaped_name}".rstrip()
+    return text
+
+
+def receipt_in_words(receipt: Receipt, member: JobMember) -> str:
+    """Return `TERM -> 12 nginx`, with what went wrong."""
+    text = f"{receipt.request} -> {member.ref.pid} {member.name}"
+    if receipt.status != "delivered":
+        text += f": {receipt.status}, {receipt.detail}" if receipt.detail else f": {receipt.status}"
+    elif receipt.detail:
+        text += f" ({receipt.detail})"
+    return text

@@ -344,7 +344,13 @@ class Run:
             return
         target = entry.ready.target
         job = entry.job
-        job.suspects = _prepare.still_there(self.backend, job.suspects)
+        suspects = _prepare.still_there(self.backend, job.suspects)
+        job.suspects = tuple(s for s in suspects if job.respawn is None or s.ref != job.respawn.ref)
+        if job.ports:  # a watch for a respawn lies between the look at them and this verdict
+            at_s = self._clock()
+            job.ports = _watch.port_state(self.backend, entry.ready, started_s=at_s, at_s=at_s)
+            if job.respawn is not None:  # a successor that has only begun may take a free port at any moment
+                job.ports = tuple(p for p in job.ports if not p.free)
         entry.report = verdict(self.backend, entry, started_at=self.started_at)
         word = entry.report.outcome
         self._emit(

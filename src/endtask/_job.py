@@ -266,7 +266,7 @@ class Job:
             return []
         if not self.open:
             return self._prove()
-        if member is self.target and any(m.concerns_us and m.asked_step < self.step for m in self.members):
+        if member is self.target and self._rest_unasked():
             self.rest_at = now + LINGER_S if self.rest_at is None else min(self.rest_at, now + LINGER_S)
         return []
 
@@ -369,6 +369,13 @@ class Job:
             self.rest_at = now + (min(alone_s, SHELL_ALONE_S) if self.target_is_shell else alone_s)
             return self._ask([target])
         return self._ask([target, *others])
+
+    def _rest_unasked(self) -> bool:
+        """Whether somebody has not been asked what the target was asked in this step."""
+        request = self.current
+        if request is None or request.kind != "signal" or request.forced:
+            return False
+        return any(m.concerns_us and m.asked_step < self.step for m in self.members)
 
     def _left_to_target(self, request: Request) -> bool:
         """Whether the target takes the request itself, so that its children are its own affair first."""

@@ -177,7 +177,7 @@ def suspects(family: Family, top: Row, above: Iterable[int], known: Iterable[int
             row = family.table[pid]
             if pid in members or pid in above or row.kernel or row.start < top.start:
                 continue
-            if parent != 1 and not _adopted(family, row, parent):
+            if not _adopted(family, row, parent):
                 continue
             found.append(row)
     return found
@@ -192,10 +192,14 @@ def _adopted(family: Family, row: Row, parent: int) -> bool:
     """Return whether *parent* looks like the adopter of *row*, not like the one that forked it.
 
     A double fork leaves a session or a group whose leader has died; a living parent's own child is in a session that has one.
+    The id 0 only says that the leader lives outside of our pid namespace.
     """
-    if parent in family.table and family.table[parent].comm in _REAPERS:
+    above = family.table.get(parent)
+    if above is not None and above.comm in _REAPERS:
         return True
-    return row.sid not in family.table or row.pgid not in family.table
+    if parent == 1 and row.sid == row.pid:
+        return True  # leads a session of its own below pid 1, as daemons do
+    return any(leader and leader not in family.table for leader in (row.sid, row.pgid))
 
 
 def own_cgroup(cgroup: str) -> bool:

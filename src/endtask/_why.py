@@ -100,14 +100,9 @@ def _held_back(facts: Facts, who: str) -> list[Reason]:
             )
         )
     if facts.state == "t" or facts.tracer:
-        found.append(
-            Reason(
-                "traced",
-                f"{who} is traced by {facts.tracer}, which holds signals back",
-                next=f"end the tracer {facts.tracer}",
-                pid=pid,
-            )
-        )
+        held = facts.state == "t"  # a tracer hands signals on unless it holds the process still
+        text = f"{who} is traced by {facts.tracer}, which {'holds' if held else 'may hold'} signals back"
+        found.append(Reason("traced", text, held, f"end the tracer {facts.tracer}", pid))
     if facts.frozen:
         less = ", which holds back even KILL" if facts.frozen == "v1" else ""
         found.append(
@@ -167,10 +162,8 @@ def _by_disposition(facts: Facts, request: Request, who: str, *, asked: bool) ->
     if word == "ignored":
         return [Reason("ignored", f"{who} ignores {name}", certain, _another_way(facts), pid)]
     if word == "immune":
-        text = (
-            f"{who} is the first process of its pid namespace and has no handler for {name}: the kernel throws it away"
-        )
-        return [Reason("namespace-init", text, next="only KILL from outside works: `--force-after 5s`", pid=pid)]
+        text = f"{who} is the first process of its pid namespace and has no handler for {name}: the kernel throws it away"
+        return [Reason("namespace-init", text, certain, "only KILL from outside works: `--force-after 5s`", pid)]
     if word == "blocked":
         return [
             Reason(

@@ -10,7 +10,7 @@ import sys
 
 assert sys.platform == "linux"
 
-from endtask._backends.linux.procfs import decode, failed, living_thread, thread_ids
+from endtask._backends.linux.procfs import failed, living_thread, row, thread_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,13 @@ def descriptors(pid: int) -> tuple[bytes, list[bytes]] | None:
     """
     folder = b"/proc/%d/fd/" % pid
     try:
-        names = os.listdir(folder)
+        try:
+            names = os.listdir(folder)
+        except PermissionError:
+            # What has no memory of its own shows all as root's (task_dump_owner in fs/proc/base.c), a zombie for example.
+            names = []
+            if not _memoryless(pid):
+                raise
         if not names:
             # A main thread that has exited shows nothing although other threads hold the files: ask one of these.
             threads = thread_ids(pid)
@@ -42,6 +48,12 @@ def descriptors(pid: int) -> tuple[bytes, list[bytes]] | None:
     except OSError as exc:
         raise failed("listdir fd", exc, pid) from exc
     return folder, names
+
+
+def _memoryless(pid: int) -> bool:
+    """Return whether a process, or its main thread, can hold nothing open: a zombie, or a kernel thread."""
+    line = row(pid)
+    return line is not None and (line.kernel or line.state in ("Z", "X", "x"))
 
 
 def links(pid: int) -> Iterator[tuple[bytes, bytes]]:
@@ -66,33 +78,3 @@ def links(pid: int) -> Iterator[tuple[bytes, bytes]]:
         except OSError as exc:
             raise failed("readlink fd", exc, pid) from exc
         yield path, target
-
-
-def shared_objects(pid: int) -> frozenset[str]:
-    """Return the pipes, sockets and deleted files that the process holds open, as text; empty if unreadable.
-
-    They have no name by which a stranger could open them, so whoever holds the same one got it from a common
-    ancestor (or was handed it through a socket, unix(7) SCM_RIGHTS).
-    """
-    found = set()
-    try:
-        for path, target in links(pid):
-            if target.startswith((b"pipe:[", b"socket:[")):
-                found.add(decode(target))
-            elif target.endswith(b" (deleted)") and target.startswith(b"/"):
-                kind = _deleted(path)
-                if kind:
-                    found.add(kind)
-    except PermissionError:
-        return frozenset()  # ignored: not ours to see, and the caller has other ties
-    return frozenset(found)
-
-
-def _deleted(path: bytes) -> str:
-    """Return device and inode of an open regular file without a name, else an empty string."""
-    try:
-        seen = os.stat(path)
-    except OSError:
-        return ""  # ignored: closed meanwhile
-    # `st_nlink` 0, because a file that is really called "x (deleted)" has the same link text.
-    return f"deleted:{seen.st_dev}:{seen.st_ino}" if seen.st_mode & 0o170000 == 0o100000 and not seen.st_nlink else ""

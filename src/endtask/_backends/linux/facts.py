@@ -21,9 +21,10 @@ import sys
 
 assert sys.platform == "linux"
 
-from endtask._backends.linux import cgroups, procfs, signal_sets, sockets
-from endtask._backends.linux.loops import Ancestor, shell_arguments
-from endtask._backends.linux.managers import Surroundings, find_managers
+from endtask._backends.linux import cgroups, names, procfs, signal_sets, sockets
+from endtask._backends.linux.loops import shell_arguments
+from endtask._backends.linux.managers import find_managers
+from endtask._backends.linux.surroundings import Ancestor, Surroundings
 from endtask.errors import OsCallError
 from endtask.model import Facts
 
@@ -181,7 +182,7 @@ def _identity(draft: _Draft, reader: ProcReader, table: Mapping[int, Row] | None
     if row.ppid:
         draft.parent = (table or {}).get(row.ppid) or procfs.row(row.ppid)
         if draft.parent is not None:
-            draft.parent_name = procfs.full_name(row.ppid, draft.parent.comm)
+            draft.parent_name = names.full_name(row.ppid, draft.parent.comm)
         else:
             draft.unknown["parent_name"] = _HIDDEN
     uid = procfs.owner(row.pid)
@@ -190,10 +191,10 @@ def _identity(draft: _Draft, reader: ProcReader, table: Mapping[int, Row] | None
         draft.user = reader.user_name(uid)
     cmdline = _try(draft, "cmdline", procfs.read_all, b"cmdline")
     draft.cmdline = procfs.split_arguments(cmdline or b"")
-    if not row.kernel and row.state not in _DEAD:
+    if not row.kernel:
         exe = _try(draft, "exe", os.readlink, b"exe")
         draft.exe = procfs.decode(exe) if exe else ""
-        draft.name = procfs.full_name(row.pid, row.comm)
+        draft.name = names.longer(row.comm, draft.exe, draft.cmdline)
 
 
 def _condition(draft: _Draft, reader: ProcReader) -> None:
@@ -298,10 +299,16 @@ def _judge_reaper(draft: _Draft) -> None:
         return
     started = None if draft.environ is None else draft.environ.get("SYSTEMD_EXEC_PID", "")
     verdict = only_reaps(
-        row, parent, started, user_manager=is_user_manager(parent), leader_there=procfs.exists(row.sid) if row.sid else True
+        row,
+        parent,
+        started,
+        user_manager=is_user_manager(parent),
+        leader_there=procfs.exists(row.sid) if row.sid else True,
     )
     if verdict is None:
-        draft.unknown["reaper"] = f"it leads a session of its own: whether {parent.comm} started it or adopted it cannot be seen"
+        draft.unknown["reaper"] = (
+            f"it leads a session of its own: whether {parent.comm} started it or adopted it cannot be seen"
+        )
     draft.reaper = bool(verdict)
 
 

@@ -18,7 +18,21 @@ from endtask.errors import AccessDeniedError, OsCallError
 
 _PID_FILE_BYTES = 4096
 _S_IFMT, _S_IFREG, _S_IFCHR = 0o170000, 0o100000, 0o020000
-_NETWORK = (b"nfs", b"cifs", b"smb", b"9p", b"ceph", b"afs", b"fuse ", b"fuse.", b"gfs", b"ocfs", b"lustre", b"ncp", b"coda")
+_NETWORK = (
+    b"nfs",
+    b"cifs",
+    b"smb",
+    b"9p",
+    b"ceph",
+    b"afs",
+    b"fuse ",
+    b"fuse.",
+    b"gfs",
+    b"ocfs",
+    b"lustre",
+    b"ncp",
+    b"coda",
+)
 
 
 class _Wanted:
@@ -111,6 +125,17 @@ def _maps(pid: int, wanted: _Wanted) -> bool:
     # the same path in the same mount namespace. The kernel writes a newline in it as \012.
     ending = b" %b\n" % wanted.path.replace(b"\n", b"\\012")
     return ending in raw and procfs.link(b"/proc/%d/ns/mnt" % pid) == wanted.mount
+
+
+def modules(pid: int) -> tuple[str, ...]:
+    """Return the paths of the files mapped into a process, each once and in the order of their addresses, empty if unreadable."""
+    raw = procfs.look(b"/proc/%d/maps" % pid) or b""
+    paths: dict[bytes, None] = {}
+    for line in raw.split(b"\n"):
+        fields = line.split(None, 5)
+        if len(fields) == 6 and fields[5].startswith(b"/"):
+            paths[fields[5].removesuffix(b" (deleted)").replace(b"\\012", b"\n")] = None
+    return tuple(procfs.decode(path) for path in paths)
 
 
 def network_mounts(mountinfo: bytes) -> tuple[bytes, ...]:

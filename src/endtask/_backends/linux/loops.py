@@ -11,53 +11,34 @@ import sys
 
 assert sys.platform == "linux"
 
-from endtask._record import Record
+from endtask._backends.linux.surroundings import base_name
 from endtask.model import Manager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from endtask._backends.linux.surroundings import Ancestor
+
 SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "ksh93", "mksh", "ash", "yash", "fish", "rbash"))
 _KEYWORDS = frozenset(("while", "until", "for", "foreach"))
 _BEFORE_A_COMMAND = frozenset(("do", "then", "else", "{", "!", "time", "eval", "exec"))
 _INTERPRETERS = ("python", "node", "perl", "ruby", "php", "bun", "deno")
 # They end when their command ends.
-_ONCE = frozenset(
-    "sudo su doas runuser setpriv pkexec gosu su-exec env nice ionice chrt taskset numactl prlimit nohup timeout time"
-    " stdbuf unbuffer setsid strace ltrace perf gdb unshare nsenter chroot bwrap firejail script xvfb-run dbus-run-session"
-    " systemd-run cgexec flock direnv tini dumb-init catatonit docker-init npm npx pnpm yarn uv uvx poetry pipenv conda"
-    " make gmake ninja git ssh-agent faketime fakeroot".split()
-)
+_ONCE_WORDS = """
+sudo su doas runuser setpriv pkexec gosu su-exec env nice ionice chrt taskset numactl prlimit nohup timeout time
+stdbuf unbuffer setsid strace ltrace perf gdb unshare nsenter chroot bwrap firejail script xvfb-run dbus-run-session
+systemd-run cgexec flock direnv tini dumb-init catatonit docker-init npm npx pnpm yarn uv uvx poetry pipenv conda
+make gmake ninja git ssh-agent faketime fakeroot
+"""
+_ONCE = frozenset(_ONCE_WORDS.split())
 # A person is at work there, or it only looks after what has no parent.
-_NEVER = frozenset(
-    "login agetty getty sshd sshd-session screen SCREEN xterm konsole alacritty kitty foot urxvt rxvt st code emacs vim nvim"
-    " nano mc ranger systemd init (sd-pam) openrc-init busybox launchd runit runsvdir s6-svscan svscan containerd-shim"
-    " conmon cron crond atd CRON dbus-daemon gnome-shell plasmashell".split()
-)
-
-
-class Ancestor(Record):
-    """One of the processes above.
-
-    Attributes:
-        pid: Process id.
-        name: Its name.
-        cmdline: Its arguments, empty if unreadable.
-        cwd: Its working directory, where that matters and can be read.
-        script: The text of the script that it runs if it is a shell, None if that cannot be read.
-    """
-
-    pid: int
-    name: str
-    cmdline: tuple[str, ...] = ()
-    cwd: str = ""
-    script: str | None = None
-
-
-def base_name(path: str) -> str:
-    """Return what follows the last slash."""
-    return path.rpartition("/")[2]
+_NEVER_WORDS = """
+login agetty getty sshd sshd-session screen SCREEN xterm konsole alacritty kitty foot urxvt rxvt st code emacs vim
+nvim nano mc ranger systemd init (sd-pam) openrc-init busybox launchd runit runsvdir s6-svscan svscan
+containerd-shim conmon cron crond atd CRON dbus-daemon gnome-shell plasmashell
+"""
+_NEVER = frozenset(_NEVER_WORDS.split())
 
 
 def shell_arguments(cmdline: Sequence[str]) -> tuple[str, str]:
@@ -121,7 +102,12 @@ def find_loop(ancestors: Sequence[Ancestor], known: frozenset[int] = frozenset()
     through_script = False
     for distance, ancestor in enumerate(ancestors):
         names = _names(ancestor)
-        if ancestor.pid in known or names & _NEVER or ancestor.name.startswith(("tmux", "PM2 v")) or "term" in ancestor.name:
+        if (
+            ancestor.pid in known
+            or names & _NEVER
+            or ancestor.name.startswith(("tmux", "PM2 v"))
+            or "term" in ancestor.name
+        ):
             return None
         kind, text = shell_arguments(ancestor.cmdline)
         if kind:

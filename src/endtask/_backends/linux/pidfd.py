@@ -259,7 +259,7 @@ class Pins:
     def exited(self, pin: LinuxPin) -> bool:
         """Return whether every thread of the process has exited; a zombie has (pidfd_open(2), "poll")."""
         if pin.mechanism == "pidfd":
-            return readable(pin.fd)
+            return wait_readable(pin.fd, 0)
         try:
             raw = stat_through(pin.fd)
         except OSError as exc:
@@ -349,11 +349,11 @@ def _on_pidfs(fd: int) -> bool:
         other.close()
 
 
-def readable(fd: int) -> bool:
-    """Return whether a descriptor is readable now. Not select(2): it fails above descriptor 1,023."""
-    poller = select.poll()
+def wait_readable(fd: int, timeout_ms: int) -> bool:
+    """Return whether a descriptor is readable, at the latest after *timeout_ms*; a /proc folder always is."""
+    poller = select.poll()  # not select(2): it fails above descriptor 1,023
     poller.register(fd, select.POLLIN)
-    return bool(poller.poll(0))
+    return bool(poller.poll(timeout_ms))
 
 
 # --------------------------------------------------------------------------- errors

@@ -22,6 +22,7 @@ from endtask.model import Row
 
 PF_KTHREAD = 0x00200000  # include/linux/sched.h; the flags field of proc_pid_stat(5)
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+PAGE_KIB = os.sysconf("SC_PAGESIZE") / 1024
 
 _ENCODING = sys.getfilesystemencoding()
 _ERRORS = sys.getfilesystemencodeerrors()
@@ -236,6 +237,18 @@ def thread_count(raw: bytes) -> int:
     return int(raw[raw.rindex(b")") + 2 :].split(None, 18)[17])
 
 
+def usage(pid: int) -> tuple[float, float] | None:
+    """Return processor seconds used and resident memory in KiB, None if gone or hidden.
+
+    The memory in `stat` can lag behind by some pages for each processor (proc_pid_stat(5), "rss").
+    """
+    raw = stat_raw(pid)
+    if not raw:
+        return None
+    fields = raw[raw.rindex(b")") + 2 :].split(None, 22)  # utime and stime are fields 14 and 15, rss is field 24
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS, int(fields[21]) * PAGE_KIB
+
+
 def table() -> dict[int, Row]:
     """Return the whole process table; what vanishes while it is read is left out.
 
@@ -349,52 +362,16 @@ def split_arguments(raw: bytes) -> tuple[str, ...]:
     return tuple(decode(part) for part in parts)
 
 
-def command_line(pid: int, thread: int = 0) -> tuple[str, ...] | None:
+def command_line(pid: int) -> tuple[str, ...] | None:
     """Return the arguments, None if gone or unreadable; empty for a kernel thread and for a zombie."""
-    raw = look(b"/proc/%d/task/%d/cmdline" % (pid, thread) if thread else b"/proc/%d/cmdline" % pid)
+    raw = look(b"/proc/%d/cmdline" % pid)
     return None if raw is None else split_arguments(raw)
 
 
-def full_name(pid: int, short: str) -> str:
-    """Return the whole name where the kernel has cut it at 15 bytes, else *short*.
-
-    The name is that of the file that was executed: it is looked for in the executable, the arguments, and for a script
-    in what its interpreter was given (`python long-script.py`).
-    """
-    cut = encode(short)
-    if len(cut) != 15:
-        return short
-    raw = look(b"/proc/%d/cmdline" % pid) or b""
-    arguments = raw.split(b"\0", 4)[:3]
-    exe = (link(b"/proc/%d/exe" % pid) or b"").removesuffix(b" (deleted)")
-    # A title written over the arguments has spaces: then the executable's own name is the better one.
-    order = [exe, *arguments] if b" " in arguments[0] else [arguments[0], exe, *arguments[1:]]
-    for path in order:
-        base = path.rpartition(b"/")[2]
-        if base.startswith(cut):
-            return decode(base)
-    return short
-
-
-def environ(pid: int, thread: int = 0) -> list[bytes] | None:
+def environ(pid: int) -> list[bytes] | None:
     """Return the entries of the environment that the process started with, None if gone or unreadable."""
-    raw = look(b"/proc/%d/task/%d/environ" % (pid, thread) if thread else b"/proc/%d/environ" % pid)
+    raw = look(b"/proc/%d/environ" % pid)
     return None if raw is None else [entry for entry in raw.split(b"\0") if entry]
-
-
-# What shells change for every command or in every level; all else is inherited as it is.
-_VOLATILE = (b"_=", b"SHLVL=", b"PWD=", b"OLDPWD=")
-
-
-def kinship(pid: int) -> bytes:
-    """Return a fingerprint of the initial environment, empty if there is none or it may not be read.
-
-    Without what shells change themselves, and in any order, because shells sort it anew.
-    Equal fingerprints compare within this process only: the hash is keyed anew for every start of Python.
-    """
-    entries = environ(pid)
-    kept = frozenset(entry for entry in entries or () if not entry.startswith(_VOLATILE))
-    return hash(kept).to_bytes(8, "big", signed=True) if kept else b""
 
 
 def parse_status(raw: bytes) -> dict[bytes, bytes]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from endtask._backends.linux.cgroups import Mounts
     from endtask.model import Facts, Listener, Row, SignalSets
 
+_CUT = 15  # bytes that the kernel keeps of a name (TASK_COMM_LEN without its end)
+
 
 class ProcReader:
     """All reading methods of `Backend`; `LinuxBackend` adds the handles."""
@@ -82,7 +84,11 @@ class ProcReader:
 
     def full_name(self, pid: int, short: str) -> str:
         """Return the whole name where *short* was cut at 15 bytes, else *short*."""
-        return procfs.full_name(pid, short)
+        if len(short) < _CUT and short.isascii():
+            return short  # the usual case, without another import
+        from endtask._backends.linux import names
+
+        return names.full_name(pid, short)
 
     def row(self, pid: int) -> Row | None:
         """Return one line of the process table, None if gone or hidden."""
@@ -143,6 +149,16 @@ class ProcReader:
         """Return the current directory, None if gone or unreadable (it needs the rights of ptrace(2))."""
         target = procfs.link(b"/proc/%d/cwd" % pid)
         return None if target is None else procfs.decode(target)
+
+    def usage(self, pid: int) -> tuple[float, float] | None:
+        """Return processor seconds used and resident memory in KiB, None if gone or hidden."""
+        return procfs.usage(pid)
+
+    def modules(self, pid: int) -> tuple[str, ...]:
+        """Return the paths of the files mapped into a process, empty if unreadable."""
+        from endtask._backends.linux import files
+
+        return files.modules(pid)
 
     def age_s(self, row: Row) -> float:
         """Return for how many seconds the process of *row* has existed.
@@ -220,18 +236,21 @@ class ProcReader:
 
     def marks(self, pid: int) -> tuple[str, ...]:
         """Return the values of `ENDTASK_MARK` in the environment the process started with, empty if none or unreadable."""
-        entries = procfs.environ(pid) or ()
-        return tuple(procfs.decode(e[13:]) for e in entries if e.startswith(b"ENDTASK_MARK="))
+        from endtask._backends.linux import ties
+
+        return ties.marks(pid)
 
     def kinship(self, pid: int) -> bytes:
         """Return a fingerprint of the initial environment, empty if unreadable. It compares within this run only."""
-        return procfs.kinship(pid)
+        from endtask._backends.linux import ties
+
+        return ties.kinship(pid)
 
     def shared_objects(self, pid: int) -> frozenset[str]:
         """Return the pipes, sockets and deleted files that a process holds open, as text; empty if unreadable."""
-        from endtask._backends.linux import descriptors
+        from endtask._backends.linux import ties
 
-        return descriptors.shared_objects(pid)
+        return ties.shared_objects(pid)
 
     # ------------------------------------------------------------------ pinned
 
@@ -256,7 +275,9 @@ class ProcReader:
             return None
         import fcntl
 
-        info = bytearray(64)  # struct pidfd_info in its first size: mask, cgroupid; pid, tgid, ppid, ruid, rgid, euid ...
+        info = bytearray(
+            64
+        )  # struct pidfd_info in its first size: mask, cgroupid; pid, tgid, ppid, ruid, rgid, euid ...
         info[0] = 1 | 2  # PIDFD_INFO_PID, PIDFD_INFO_CREDS
         try:
             fcntl.ioctl(pin.fd, (3 << 30) | (len(info) << 16) | 0xFF0B, info)

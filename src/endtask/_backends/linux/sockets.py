@@ -31,17 +31,11 @@ def listeners(proto: str, port: int) -> list[Listener]:
     Raises:
         OsCallError: The tables cannot be read.
     """
-    found = [
-        entry
-        for table in _TABLES[proto]
-        for entry in parse(proto, _table(b"/proc/net/" + table), port)
-    ]
+    found = [entry for table in _TABLES[proto] for entry in parse(proto, _table(b"/proc/net/" + table), port)]
     if not found:
         return []
     holders = _holders({entry.inode for entry in found})
-    return [
-        Listener(e.proto, e.address, e.port, e.inode, tuple(holders.get(e.inode, ())), e.uid) for e in found
-    ]
+    return [Listener(e.proto, e.address, e.port, e.inode, tuple(holders.get(e.inode, ())), e.uid) for e in found]
 
 
 def of_process(pid: int) -> tuple[Listener, ...]:

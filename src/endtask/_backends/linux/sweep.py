@@ -6,9 +6,14 @@ cgroup.kill    The kernel ends a whole cgroup at once, also what is being forked
 cgroup-freeze  Each process is moved into a cgroup of our own that is frozen: it can neither fork nor be continued by its friends (kernel 5.2).
 sigstop        Each process gets SIGSTOP.
 
-Why holding is enough although both are only requests: fork(2) fails with a restart when a signal or a freeze is pending (copy_process in
-kernel/fork.c looks under the lock under which both are queued), so once the call has returned, the process has no more children than can be seen.
-Rejected: killing at once, parent first. A tree that forks at full rate survived that in every run; lowering RLIMIT_NPROC, which does not bind root.
+Why nothing is born unseen. The move waits for every fork that is under way (cgroup_threadgroup_rwsem in kernel/cgroup/cgroup.c), so after it
+a child is either in the process table or in our cgroup. SIGSTOP does not abort a fork that has begun (copy_process in kernel/fork.c collects
+signals for later, only KILL breaks it off), so a child may come after the signal: `settle` waits until all that was signalled has stopped.
+Rejected: killing at once, parent first (a tree that forks at full rate survived that in every run);
+lowering RLIMIT_NPROC, which does not bind root.
+
+A tree that forks at full rate starves everybody else: 500 forking processes on two processors made one look at them take 11 seconds.
+So a sweep runs at real-time priority where that is allowed (0.2 seconds then), and leaves the moves for SIGSTOP when they wait too long.
 
 A guardian lets everything go if we die in between; whatever is held is told to it first.
 """
@@ -24,13 +29,13 @@ assert sys.platform == "linux"
 
 from endtask._backends.linux import cgroups, procfs
 from endtask._backends.linux.guardian import Guardian, write_file
-from endtask._backends.linux.pidfd import is_there, own, stat_fields
+from endtask._backends.linux.pidfd import is_there, own, stat_fields, wait_readable
 from endtask.model import Receipt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Literal
 
     from endtask._backends.base import Pin, Sweep
@@ -41,7 +46,10 @@ else:
 
 _KILL = "KILL"
 _DENIED = "needs the same user as the process, or CAP_KILL"
-_STOP_S = 0.05  # for the threads of one process to come to rest; they do within microseconds
+_SETTLE_S = 0.25  # for all that got SIGSTOP to come to rest; each needs microseconds of processor time
+_LOOK_MS = 1  # between two looks at one that has not
+_AT_REST = (b"T", b"t", b"Z", b"X", b"x")  # proc_pid_stat(5)
+_SLOW_S = 0.005  # a move takes 25 microseconds, and more only while it waits for forks of starved processes
 _EMPTY_S = 0.1  # for a killed cgroup to become empty; if it takes longer, the guardian removes it
 
 
@@ -121,6 +129,10 @@ class CgroupKill:
             for pin, lives in zip(pins, alive, strict=True)
         ]
 
+    def settle(self) -> bool:
+        """Nothing has to come to rest."""
+        return True
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -128,15 +140,22 @@ class CgroupKill:
 class HoldSweep:
     """Holds process after process, in a frozen cgroup of our own where that is possible, else by SIGSTOP."""
 
-    __slots__ = ("_at", "_guardian", "_moves", "_pins", "_procs", "_stops", "_thawed")
+    __slots__ = ("_at", "_guardian", "_moves_well", "_pins", "_procs", "_restless", "_stops", "_thawed", "_urgency")
 
     def __init__(self, pins: Pins, at: cgroups.Mounts) -> None:
         self._pins = pins
         self._at = at
         self._procs = -1
-        self._moves = self._stops = 0
+        self._stops = 0
+        self._moves_well = True
         self._thawed = False
-        self._guardian = Guardian(pins)
+        self._restless: list[LinuxPin] = []
+        self._urgency = _Urgency()  # before the fork: the guardian must not starve either
+        try:
+            self._guardian = Guardian(pins)
+        except BaseException:
+            self._urgency.end()
+            raise
         try:
             self._make_cgroup()
         except BaseException:
@@ -145,8 +164,8 @@ class HoldSweep:
 
     @property
     def mechanism(self) -> str:
-        """`cgroup-freeze`, or `sigstop` where nothing could be moved into a cgroup."""
-        return "cgroup-freeze" if self._moves or (self._procs >= 0 and not self._stops) else "sigstop"
+        """`cgroup-freeze`, or `sigstop` where at least one could not be moved into our cgroup."""
+        return "cgroup-freeze" if self._procs >= 0 and not self._stops else "sigstop"
 
     def _make_cgroup(self) -> None:
         """Make a frozen cgroup below our own, if we may; else SIGSTOP has to do."""
@@ -182,7 +201,7 @@ class HoldSweep:
             return _gone()
         if self._thawed:
             self._thawed = not self._freeze()
-        if self._procs >= 0 and not self._thawed:
+        if self._procs >= 0 and self._moves_well and not self._thawed:
             answer = self._move(mine)
             if answer is not False:
                 return answer
@@ -199,6 +218,7 @@ class HoldSweep:
         # The kernel takes a pid here and no pidfd: who it means is checked right before and right after.
         if not is_there(pin):
             return self._not_held(pin)
+        began = time.monotonic()
         try:
             os.write(self._procs, b"%d" % pid)
         except OSError as exc:
@@ -208,7 +228,7 @@ class HoldSweep:
         if not is_there(pin):
             self._bring_home(pid, origin)
             return self._not_held(pin)
-        self._moves += 1
+        self._moves_well = time.monotonic() - began < _SLOW_S
         return None
 
     def _not_held(self, pin: LinuxPin) -> Receipt:
@@ -244,8 +264,26 @@ class HoldSweep:
             status: ReceiptStatus = "denied" if isinstance(exc, PermissionError) else "failed"
             return Receipt(_KILL, status, detail=f"SIGSTOP: {exc.strerror}; {_DENIED}")
         self._stops += 1
-        _wait_stopped(pid)
+        if not _is_still(pid):
+            self._restless.append(pin)
         return None
+
+    def settle(self) -> bool:
+        """Wait until everything that got SIGSTOP has come to rest, so that no fork is under way any more.
+
+        Returns:
+            False if something has not within a quarter of a second; then a look around proves less.
+        """
+        deadline = time.monotonic() + _SETTLE_S
+        while self._restless:
+            self._restless = [pin for pin in self._restless if not (_is_still(pin.ref.pid) or self._pins.exited(pin))]
+            if not self._restless:
+                break
+            if time.monotonic() >= deadline:
+                return False
+            # There is no event for a stop of somebody else's child. This lets them run, and an exit ends it at once.
+            wait_readable(self._restless[0].fd, _LOOK_MS)
+        return True
 
     # ----------------------------------------------------------------- kill
 
@@ -305,6 +343,8 @@ class HoldSweep:
 
     def close(self) -> None:
         """Let go of whatever is still held; the guardian ends. Closing twice is allowed."""
+        self._urgency.end()
+        self._restless.clear()
         held = self._guardian.held
         held.let_go(self._pins)
         if self._procs >= 0:
@@ -318,28 +358,46 @@ def _gone() -> Receipt:
     return Receipt(_KILL, "gone", detail="it had exited already")
 
 
-def _wait_stopped(pid: int) -> None:
-    """Wait until no thread of a process can fork any more.
+def _is_still(pid: int) -> bool:
+    """Return whether no thread of a process that got SIGSTOP can be forking.
 
-    One thread alone cannot once SIGSTOP was sent. Of several, only the one that takes the signal is told first,
-    and all the others when it has: as soon as one thread is seen stopped, none can fork (do_signal_stop in kernel/signal.c).
-    The kernel has no event for it, so this looks again and again, for microseconds as a rule.
+    One stopped thread tells that all were told (do_signal_stop in kernel/signal.c), but of several the others may be on their way to rest.
     """
-    deadline = time.monotonic() + _STOP_S
-    while True:
-        raw = procfs.stat_raw(pid)
-        if not raw or procfs.thread_count(raw) <= 1 or stat_fields(raw)[0] in (b"T", b"t"):
-            return
-        if stat_fields(raw)[0] == b"Z" and _any_stopped(pid):
-            return  # its main thread has exited before the others
-        if time.monotonic() >= deadline:
-            return  # in an uninterruptible call: it cannot fork there, and the next scan looks again
-        os.sched_yield()
+    raw = procfs.stat_raw(pid)
+    if not raw:
+        return True
+    state = stat_fields(raw)[0]
+    if procfs.thread_count(raw) <= 1:
+        return state in _AT_REST
+    return all(state in _AT_REST for state in _thread_states(pid))
 
 
-def _any_stopped(pid: int) -> bool:
+def _thread_states(pid: int) -> Iterator[bytes]:
     for thread in procfs.thread_ids(pid) or ():
         raw = procfs.look(b"/proc/%d/task/%d/stat" % (pid, thread))
-        if raw and stat_fields(raw)[0] in (b"T", b"t"):
-            return True
-    return False
+        if raw:
+            yield stat_fields(raw)[0]
+
+
+class _Urgency:
+    """Runs the calling thread at the lowest real-time priority for a while, where that is allowed (CAP_SYS_NICE, RLIMIT_RTPRIO).
+
+    The kernel leaves 5 % of the time to all others (sched(7), "Limiting the CPU usage of real-time processes").
+    """
+
+    __slots__ = ("_before",)
+
+    def __init__(self) -> None:
+        self._before: tuple[int, os.sched_param] | None = None
+        try:
+            policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+            if policy in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE):
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+                self._before = policy, parameter
+        except OSError:
+            pass  # ignored: not allowed, then it takes longer
+
+    def end(self) -> None:
+        before, self._before = self._before, None
+        if before is not None:
+            os.sched_setscheduler(0, *before)

@@ -13,6 +13,8 @@ from endtask.model import Facts, Listener, Manager, PidRef, ProcessEnd, Receipt,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from endtask._backends.base import Pin, Waiter
     from endtask._backends.sim.system import System
     from endtask.model import Request
@@ -42,6 +44,7 @@ class SimBackend:
         open_handles: Open waiters, fork watches and sweeps.
         dead: Whether we were killed.
         call_limit: More calls than that go round in circles, 0 for no limit.
+        on_fork_watch: Called when a fork watch has been opened.
         files: Pid files: path -> content and time of the last write.
     """
 
@@ -59,6 +62,7 @@ class SimBackend:
         self.files: dict[str, tuple[bytes, float]] = {}
         self.dead = False
         self.call_limit = 0
+        self.on_fork_watch: Callable[[], None] | None = None
 
     # ------------------------------------------------------------------ time
 
@@ -421,6 +425,8 @@ class SimBackend:
             return None
         assert isinstance(waiter, SimWaiter)
         watch = SimForkWatch(self, waiter)
+        if self.on_fork_watch is not None:
+            self.on_fork_watch()
         self.open_handles.add(watch)
         return watch
 

@@ -218,11 +218,14 @@ class SimSweep:
     def kill(self, pins: Sequence[Pin], at_s: float) -> list[Receipt]:
         backend = self._backend
         backend.tick()
+        ended: set[Process] = set()
         if self._cgroup:
-            for process in [p for p in backend.system.table.values() if p.cgroup == self._cgroup and not p.exited]:
+            ended.update(p for p in backend.system.table.values() if p.cgroup == self._cgroup and not p.exited)
+            for process in ended:
                 backend.note(process, KILL)
                 backend.system.post(process, KILL)
-        receipts = [backend.send(pin, _KILL, at_s) for pin in pins]
+        whole = Receipt("KILL", "delivered", at_s, "cgroup.kill")
+        receipts = [whole if process_of(pin) in ended else backend.send(pin, _KILL, at_s) for pin in pins]
         self._let_go()
         return receipts
 

@@ -101,7 +101,8 @@ class _Maker:
 
     def what(self) -> tuple[str, ...]:
         rng = self.rng
-        words = [rng.choices(("pid=target", "ref=target", "target", f":{rng.choice(_PORTS)}", "ta*"), (4, 3, 4, 1, 1))[0]]
+        forms = ("pid=target", "ref=target", "target", f":{rng.choice(_PORTS)}", "ta*", f"pid={rng.choice(_NAMES)}")
+        words = [rng.choices(forms, (4, 3, 4, 1, 1, 2))[0]]
         if rng.random() < 0.15:
             words.append(rng.choice(("pid=worker", "web", ":3000", "job", "pid=target", "target", "db", "app")))
         return tuple(words)
@@ -150,7 +151,9 @@ class _Maker:
         if depth <= 1 and some() < 0.5:
             spec = replace(spec, flags=("session",) if some() < 0.5 else ("group",))
         if depth <= 1 and some() < 0.2:
-            spec = replace(spec, cgroup=rng.choice(("/system.slice/a.service", "/system.slice/b.service", "/user.slice/x.scope")))
+            # Each program has a service of its own; a scope may be shared by what one shell left behind.
+            cgroup = rng.choice((f"/system.slice/s{self.left}.service", f"/system.slice/s{self.left}.service", "/user.slice/x.scope"))
+            spec = replace(spec, cgroup=cgroup)
         if some() < 0.15:
             spec = replace(spec, objects=(f"pipe:{rng.randrange(3)}",))
         if some() < (0.4 if depth == 0 else 0.1):
@@ -347,7 +350,7 @@ _STATES: dict[str, Kind] = {
     "other name": _then("exec", who="other"),
     "own session later": _then("setsid"),
     "own group later": _then("setpgid"),
-    "moves": _then("move", who="/system.slice/b.service"),
+    "moves": _then("move", who="/system.slice/elsewhere.service"),
     "closes port": _then("unlisten"),
     "opens port": _then("listen", n=3000),
     "clean environment": _then("environ", who="clean"),

@@ -42,7 +42,7 @@ BOOT_S = 100.0  # the clock's first value; what belongs to the machine itself st
 HANDLER_S = 0.00002  # from the delivery of a signal to the first line of its handler
 GUARDIAN_S = 0.005  # after our own death a guardian needs that long to let go of what was held
 
-_INIT = Spec("init", flags=("session", "subreaper"))
+_INIT = Spec("init", environ="init", flags=("session", "subreaper"))
 _KTHREAD = Spec("kthreadd", flags=("kernel",))
 _SHELL = Spec("bash", uid=-1, flags=("session",))
 _US = Spec("endtask", flags=("group",))
@@ -98,8 +98,8 @@ class System:
 
     def start_us(self) -> Process:
         """Start endtask from the shell; once more after it has been killed."""
-        us = self.fork(self.shell, _US)
-        assert us is not None, "no pid left for ourselves"
+        us = Process(max(self.table) + self.world.pid_max, len(self.everyone) + 1, _US, self.shell, self.now)
+        self._enter(us)  # above pid_max and outside the limits: on a full machine nobody could ask at all
         return us
 
     # ------------------------------------------------------------------ time

@@ -1,0 +1,66 @@
+"""What only inheritance gives: our mark, the environment, the nameless objects that a process holds open.
+
+Decision: each is read alone and none is a proof; who asks combines them with the process table.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+assert sys.platform == "linux"
+
+from endtask._backends.linux.descriptors import links
+from endtask._backends.linux.procfs import decode, environ
+
+_MARK = b"ENDTASK_MARK="
+
+
+def marks(pid: int) -> tuple[str, ...]:
+    """Return the values of `ENDTASK_MARK` in the environment the process started with, empty if none or unreadable."""
+    return tuple(decode(entry[len(_MARK) :]) for entry in environ(pid) or () if entry.startswith(_MARK))
+
+
+# What shells change for every command or in every level; all else is inherited as it is.
+_VOLATILE = (b"_=", b"SHLVL=", b"PWD=", b"OLDPWD=")
+
+
+def kinship(pid: int) -> bytes:
+    """Return a fingerprint of the initial environment, empty if there is none or it may not be read.
+
+    Without what shells change themselves, and in any order, because shells sort it anew.
+    Equal fingerprints compare within this process only: the hash is keyed anew for every start of Python.
+    """
+    entries = environ(pid)
+    kept = frozenset(entry for entry in entries or () if not entry.startswith(_VOLATILE))
+    return hash(kept).to_bytes(8, "big", signed=True) if kept else b""
+
+
+def shared_objects(pid: int) -> frozenset[str]:
+    """Return the pipes, sockets and deleted files that the process holds open, as text; empty if unreadable.
+
+    They have no name by which a stranger could open them, so whoever holds the same one got it from a common
+    ancestor (or was handed it through a socket, unix(7) SCM_RIGHTS).
+    """
+    found = set()
+    try:
+        for path, target in links(pid):
+            if target.startswith((b"pipe:[", b"socket:[")):
+                found.add(decode(target))
+            elif target.endswith(b" (deleted)") and target.startswith(b"/"):
+                kind = _deleted(path)
+                if kind:
+                    found.add(kind)
+    except PermissionError:
+        return frozenset()  # ignored: not ours to see, and the caller has other ties
+    return frozenset(found)
+
+
+def _deleted(path: bytes) -> str:
+    """Return device and inode of an open regular file without a name, else an empty string."""
+    try:
+        seen = os.stat(path)
+    except OSError:
+        return ""  # ignored: closed meanwhile
+    # `st_nlink` 0, because a file that is really called "x (deleted)" has the same link text.
+    return f"deleted:{seen.st_dev}:{seen.st_ino}" if seen.st_mode & 0o170000 == 0o100000 and not seen.st_nlink else ""

@@ -198,6 +198,7 @@ def _each(found: Found, preparer: Preparer) -> Generator[Prepared, None, None]:
                     ready.close()
     finally:
         found.close()
+        preparer.close()
 
 
 def find(what: Sequence[str], filters: Filter, *, backend: Backend | None = None) -> list[tuple[PidRef, str]]:

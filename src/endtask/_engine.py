@@ -14,7 +14,6 @@ import heapq
 from endtask import _prepare, _scope, _watch
 from endtask._discover import Discovery, Entry
 from endtask._force import force, is_single
-from endtask._inspect import is_shell
 from endtask._job import Force, Job, JobMember, Scan, Send, Settle, Watch
 from endtask._plan import KILL
 from endtask._request import deliver
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from endtask._job import Action
     from endtask._prepare import Prepared, Preparer
     from endtask._watch import Births
-    from endtask.model import Policy
+    from endtask.model import Policy, Row
 
     Wait = Generator[float, list[int], None]
 
@@ -113,6 +112,7 @@ class Run:
             self.found.end(entry)
         for target in self._queue:
             target.close()
+        self.preparer.close()
 
     def _cancel(self) -> None:
         """The user wants us to stop asking: say what was sent and what still runs."""
@@ -159,7 +159,8 @@ class Run:
         members[0].catches = ready.catches
         for member in members[1:]:
             member.managed = member.name == ready.target.name
-        job = Job(self.policy, members, watch_s=ready.watch_s, target_is_shell=is_shell(ready.target.name))
+        watch_s = ready.origin.watch_s if ready.origin is not None else 0.0
+        job = Job(self.policy, members, watch_s=watch_s, target_is_shell=ready.is_shell)
         entry = Entry(len(self._results), ready, job)
         self._results.append(entry)
         if self.on_event is not None:
@@ -199,22 +200,28 @@ class Run:
             entry = self.found.entries.get(number)
             if entry is not None:
                 self._perform(entry, entry.job.tick(now))
-        for entry in list(self._watching):
-            self._look_for_successor(entry, now)
+        if self._watching:
+            self._look_for_successors(now)
 
-    def _look_for_successor(self, entry: Entry, now: float) -> None:
-        ready = entry.ready
-        if entry.job.watch_s <= 0:
-            if not _prepare.still_there(self.backend, entry.job.suspects):
+    def _look_for_successors(self, now: float) -> None:
+        """Look once at each parent, whose children may stand for many targets."""
+        at_s = self._clock()
+        rows: dict[int, list[Row]] = {}
+        for entry in list(self._watching):
+            origin = entry.ready.origin
+            if origin is None or entry.job.watch_s <= 0:
+                if not _prepare.still_there(self.backend, entry.job.suspects):
+                    self._perform(entry, entry.job.unwatch(now))
+                continue
+            if id(origin) not in rows:
+                rows[id(origin)] = _watch.newcomers(self.backend, origin)
+            respawn = _watch.successor(self.backend, entry.ready, origin, rows[id(origin)], at_s)
+            if respawn is not None:
+                text = f"{respawn.ref.pid} {respawn.name} started again by {respawn.by}"
+                self._tell("respawn", entry, respawn.ref, respawn.name, text)
+                self._perform(entry, entry.job.successor(respawn, now))
+            elif origin.pin is not None and self.backend.exited(origin.pin):
                 self._perform(entry, entry.job.unwatch(now))
-            return
-        respawn = _watch.successor(self.backend, ready, self._clock())
-        if respawn is not None:
-            text = f"{respawn.ref.pid} {respawn.name} started again by {respawn.by}"
-            self._tell("respawn", entry, respawn.ref, respawn.name, text)
-            self._perform(entry, entry.job.successor(respawn, now))
-        elif ready.parent is not None and self.backend.exited(ready.parent):
-            self._perform(entry, entry.job.unwatch(now))
 
     # ------------------------------------------------------------------ actions
 
@@ -233,7 +240,8 @@ class Run:
                 self._watching.append(entry)
                 if entry.job.watch_s <= 0:
                     continue  # only suspects are given a moment
-                text = f"watching {entry.job.watch_s:g} s for a respawn: {entry.ready.watch_because}"
+                because = entry.ready.origin.because if entry.ready.origin is not None else ""
+                text = f"watching {entry.job.watch_s:g} s for a respawn: {because}"
                 self._tell("watching", entry, None, "", text)
             elif isinstance(action, Settle):
                 self._finish(entry)

@@ -412,8 +412,9 @@ class Finder:
         alive = [t for t in targets if t.pin is None or not self.backend.exited(t.pin)]
         if not alive:
             return targets
+        kept = {t.ref for t in alive}
         for target in targets:
-            if target not in alive:
+            if target.ref not in kept:
                 target.close()
         return alive
 

@@ -158,9 +158,12 @@ _WRAPPERS: dict[str, tuple[bool | None, str]] = {
 _SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "busybox", "fish"))
 
 
-def is_shell(name: str) -> bool:
-    """Return whether *name* is a command shell (a login shell may carry a leading dash)."""
-    return name.lstrip("-") in _SHELLS
+def is_shell(name: str, cmdline: Sequence[str] = ()) -> bool:
+    """Return whether it is a command shell.
+
+    A login shell may carry a leading dash, and a script that was started by its `#!` line has its own name and the shell in its arguments.
+    """
+    return name.lstrip("-") in _SHELLS or (bool(cmdline) and cmdline[0].rsplit("/", 1)[-1].lstrip("-") in _SHELLS)
 
 
 _SHELL_VALUES = frozenset(("--rcfile", "--init-file", "-o", "+o", "-O", "+O"))  # bash(1): options that take a value
@@ -168,7 +171,7 @@ _SHELL_VALUES = frozenset(("--rcfile", "--init-file", "-o", "+o", "-O", "+O"))  
 
 def runs_script(name: str, cmdline: Sequence[str]) -> bool:
     """Return whether it is a shell that runs a script or `-c` text and not a person's commands."""
-    if not is_shell(name):
+    if not is_shell(name, cmdline):
         return False
     words = iter(cmdline[1:])
     for word in words:
@@ -188,7 +191,7 @@ def passes_on(facts: Facts, number: int = 15) -> tuple[bool | None, str]:
     """Return whether a request to this process would reach its children, and why; None: nobody can tell from outside."""
     signals = facts.signals
     caught = signals is None or catches(signals, number)
-    if is_shell(facts.name):
+    if is_shell(facts.name, facts.cmdline):
         if runs_script(facts.name, facts.cmdline):
             if signals is not None and caught:
                 return False, "a shell runs its trap only after the running command has ended, and passes nothing on"
@@ -224,7 +227,7 @@ def forecast(
     advice: list[str] = []
     real = _behind(children) if children and passing is False and _is_launcher(facts) else None
     if real is not None:
-        if is_shell(facts.name) and facts.signals is not None and catches(facts.signals, 15):
+        if is_shell(facts.name, facts.cmdline) and facts.signals is not None and catches(facts.signals, 15):
             both = f"`endtask stop {facts.ref.pid}` asks that one too"
             advice.append(f"its trap runs only when the running command {real.ref.pid} {real.name} has ended: {both}")
         else:

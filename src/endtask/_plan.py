@@ -285,7 +285,7 @@ def respawn_watch(facts: Facts, policy: Policy, *, launcher: bool, shell: bool) 
         return 0.0, "its parent is the one who asks"
     if shell:
         return 0.0, "its parent is an interactive shell"
-    if facts.reaper or facts.ppid <= 1:
+    if facts.reaper or facts.ppid == 0:
         return 0.0, "its parent only reaps orphans"
     return _UNKNOWN_WATCH_S, f"its parent {facts.ppid} {facts.parent_name} might start it again"
 

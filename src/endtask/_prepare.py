@@ -27,6 +27,33 @@ _RESTARTERS = frozenset(
 )
 
 
+class Origin:
+    """Where a target came from, and so where a successor would come from; shared by all targets with the same parent.
+
+    Attributes:
+        parent: Pid of the parent, 0 or 1 if it cannot start anything again.
+        name: Its name.
+        pin: Handle on it, None where there is none.
+        cgroup: The unit's or container's cgroup, empty for none.
+        manager: Who would start it again.
+        watch_s: Seconds to watch for a respawn.
+        because: Why that long.
+        siblings: What was there before: (pid, start).
+    """
+
+    __slots__ = ("because", "cgroup", "manager", "name", "parent", "pin", "siblings", "watch_s")
+
+    def __init__(self, parent: int, name: str, watch_s: float, because: str, manager: Manager | None) -> None:
+        self.parent = parent
+        self.name = name
+        self.watch_s = watch_s
+        self.because = because
+        self.manager = manager
+        self.pin: Pin | None = None
+        self.cgroup = ""
+        self.siblings: frozenset[tuple[int, int]] = frozenset()
+
+
 class Prepared:
     """One target, ready to be stopped.
 
@@ -38,13 +65,12 @@ class Prepared:
         pins: Open handles by pid.
         cgroup: Cgroup that is the target's own, or that was asked for; empty for none.
         catches: Request names that the target takes itself.
+        is_shell: Whether the target is a command shell.
         suspects: Orphans that may have come from it.
         kin: What its children inherit (see `Backend.kinship`).
         shared: Its private objects (see `Backend.shared_objects`).
-        watch_s, watch_because: The respawn watch.
-        manager: Who would start it again.
-        parent: Handle of the parent while a respawn is to be watched for.
-        siblings: Children of the parent that were there before: (pid, start).
+        origin: Where a successor would come from, None where nobody is watched.
+        cmdline: Its arguments, read only if a respawn is watched for.
         warnings: What should be known before.
     """
 
@@ -53,20 +79,16 @@ class Prepared:
         "catches",
         "cgroup",
         "cmdline",
+        "is_shell",
         "kin",
-        "manager",
         "members",
-        "parent",
-        "parent_name",
+        "origin",
         "pins",
         "row",
         "shared",
-        "siblings",
         "suspects",
         "target",
         "warnings",
-        "watch_because",
-        "watch_s",
     )
 
     def __init__(self, target: Target, row: Row | None) -> None:
@@ -78,14 +100,10 @@ class Prepared:
         self.cgroup = ""
         self.catches: frozenset[str] | None = None
         self.suspects: tuple[Suspect, ...] = ()
+        self.is_shell = False
         self.kin = b""
         self.shared: frozenset[str] = frozenset()
-        self.watch_s = 0.0
-        self.watch_because = ""
-        self.manager: Manager | None = None
-        self.parent: Pin | None = None
-        self.parent_name = ""
-        self.siblings: frozenset[tuple[int, int]] = frozenset()
+        self.origin: Origin | None = None
         self.cmdline: tuple[str, ...] = ()
         self.warnings: list[str] = []
 
@@ -94,9 +112,6 @@ class Prepared:
         for pin in self.pins.values():
             pin.close()
         self.pins.clear()
-        if self.parent is not None:
-            self.parent.close()
-            self.parent = None
 
 
 class Preparer:
@@ -127,7 +142,7 @@ class Preparer:
         self.selected = frozenset(selected)
         self.keep = frozenset(policy.scope.keep)
         self._kept_pids = frozenset(r.pid for r in self.keep)
-        self._parents: dict[int, tuple[float, str, Manager | None, str]] = {}
+        self._origins: dict[tuple[int, str, bool], Origin] = {}
 
     def prepare(self, target: Target) -> Prepared | None:
         """Open handles on everything that *target* owns; None when it has gone meanwhile."""
@@ -155,6 +170,7 @@ class Preparer:
         self._members(ready)
         if len(ready.members) > 1:
             self._read_catches(ready)
+            ready.is_shell = is_shell(ready.target.name, self.backend.command_line(pid) or ())
         if self.policy.scope.kind == "tree" and ready.row is not None:
             if not self.births_seen:
                 ready.kin = self.backend.kinship(pid)
@@ -261,38 +277,50 @@ class Preparer:
         row = ready.row
         if row is None or self.policy.watch_s == 0:
             return
-        parent = row.ppid
-        if parent > 1 and parent in self._parents:
-            watch_s, because, manager, parent_name = self._parents[parent]
-        else:
-            watch_s, because, manager, parent_name = self._judge_parent(ready, row)
-            if parent > 1:
-                self._parents[parent] = (watch_s, because, manager, parent_name)
-        ready.watch_s, ready.watch_because, ready.manager, ready.parent_name = watch_s, because, manager, parent_name
-        if watch_s <= 0:
-            return
-        ready.cmdline = self.backend.command_line(row.pid) or ()
-        table = self.family.table
-        ready.siblings = frozenset((p, table[p].start) for p in self.family.children.get(parent, ()))
-        if parent > 1:
-            try:
-                ready.parent = self.backend.pin(parent)
-            except (GoneError, AccessDeniedError):
-                ready.parent = None  # ignored: without it the watch only lasts its full time
+        # Below pid 1 it matters whether the target looks adopted, elsewhere the parent says it all.
+        key = (row.ppid, ready.cgroup, row.ppid == 1 and row in self.family.adopted(1))
+        origin = self._origins.get(key)
+        if origin is None:
+            origin = self._origins[key] = self._origin(ready, row)
+        ready.origin = origin
+        if origin.watch_s > 0:
+            ready.cmdline = self.backend.command_line(row.pid) or ()
 
-    def _judge_parent(self, ready: Prepared, row: Row) -> tuple[float, str, Manager | None, str]:
-        parent = self.family.table.get(row.ppid)
-        name = parent.comm if parent is not None else ""
+    def _origin(self, ready: Prepared, row: Row) -> Origin:
+        """Judge the parent of a target: would it start the target again?"""
+        above = self.family.table.get(row.ppid)
+        name = above.comm if above is not None else ""
         launcher = row.ppid > 1 and row.ppid in self.own_line
         if launcher and name not in _RESTARTERS and self.policy.watch_s is None:
-            return 0.0, "its parent is the one who asks", None, name
+            return Origin(row.ppid, name, 0.0, "its parent is the one who asks", None)
         facts = self.backend.facts(ready.pins[row.pid], self.family.table)
-        shell = (
-            parent is not None and is_shell(name) and not runs_script(name, self.backend.command_line(row.ppid) or ())
-        )
+        arguments = self.backend.command_line(row.ppid) or ()
+        shell = is_shell(name, arguments) and not runs_script(name, arguments)
         watch_s, because = respawn_watch(facts, self.policy, launcher=launcher, shell=shell)
         manager = next((m for m in facts.managers if m.restarts != "no"), None)
-        return watch_s, because, manager, facts.parent_name or name
+        origin = Origin(row.ppid, facts.parent_name or name, watch_s, because, manager)
+        origin.cgroup = ready.cgroup
+        if watch_s <= 0:
+            return origin
+        table = self.family.table
+        there = [
+            *self.family.children.get(row.ppid, ()),
+            *(self.backend.cgroup_pids(ready.cgroup) or () if ready.cgroup else ()),
+        ]
+        origin.siblings = frozenset((p, table[p].start) for p in there if p in table)
+        if row.ppid > 1:
+            try:
+                origin.pin = self.backend.pin(row.ppid)
+            except (GoneError, AccessDeniedError):
+                origin.pin = None  # ignored: without it the watch only lasts its full time
+        return origin
+
+    def close(self) -> None:
+        """Release the handles on parents."""
+        for origin in self._origins.values():
+            if origin.pin is not None:
+                origin.pin.close()
+        self._origins.clear()
 
 
 def find_suspects(backend: Backend, family: Family, ready: Prepared, selected: frozenset[int]) -> tuple[Suspect, ...]:
@@ -379,8 +407,8 @@ def target_plan(backend: Backend, policy: Policy, ready: Prepared) -> TargetPlan
         tuple(members),
         tuple((r.name, at) for r, at, _until in schedule),
         policy.budget_s,
-        ready.watch_s,
-        ready.watch_because,
+        ready.origin.watch_s if ready.origin is not None else 0.0,
+        ready.origin.because if ready.origin is not None else "",
         ready.suspects,
         (*ready.warnings, *_plan_warnings(target_facts, policy)),
     )
@@ -411,7 +439,7 @@ def _when(policy: Policy, ready: Prepared, name: str) -> str:
     if name == ready.target.name:
         return "when the target is gone"
     alone_s = (ends - begins) * TARGET_ALONE
-    if is_shell(ready.target.name):
+    if ready.is_shell:
         alone_s = min(alone_s, SHELL_ALONE_S)
     return f"when the target is gone, or after {begins + alone_s:g} s"
 

@@ -30,7 +30,7 @@ class Family:
         groups: Process group id -> pids.
     """
 
-    __slots__ = ("_groups", "_sessions", "children", "table")
+    __slots__ = ("_adopted", "_groups", "_sessions", "children", "table")
 
     def __init__(self, table: dict[int, Row]) -> None:
         self.table = table
@@ -38,6 +38,7 @@ class Family:
         for row in table.values():
             children.setdefault(row.ppid, []).append(row.pid)
         self.children = children
+        self._adopted: dict[int, list[Row]] = {}
         self._sessions: dict[int, list[int]] | None = None
         self._groups: dict[int, list[int]] | None = None
 
@@ -56,6 +57,14 @@ class Family:
             for row in self.table.values():
                 self._groups.setdefault(row.pgid, []).append(row.pid)
         return self._groups
+
+    def adopted(self, parent: int) -> list[Row]:
+        """Return the children of *parent* that look adopted, not forked by it; found once for all targets."""
+        found = self._adopted.get(parent)
+        if found is None:
+            rows = [self.table[pid] for pid in self.children.get(parent, ())]
+            found = self._adopted[parent] = [r for r in rows if not r.kernel and _adopted(self, r, parent)]
+        return found
 
     def ancestors(self, pid: int) -> list[int]:
         """Return the pids above *pid*, the parent first."""
@@ -171,16 +180,13 @@ def suspects(family: Family, top: Row, above: Iterable[int], known: Iterable[int
         known: Pids that are in scope already.
     """
     members = set(known)
-    found: list[Row] = []
-    for parent in {1, *above}:
-        for pid in family.children.get(parent, ()):
-            row = family.table[pid]
-            if pid in members or pid in above or row.kernel or row.start < top.start:
-                continue
-            if not _adopted(family, row, parent):
-                continue
-            found.append(row)
-    return found
+    members.update(above)
+    return [
+        row
+        for parent in {1, *above}
+        for row in family.adopted(parent)
+        if row.start >= top.start and row.pid not in members
+    ]
 
 
 _REAPERS = frozenset(

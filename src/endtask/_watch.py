@@ -13,9 +13,9 @@ from endtask.model import Evidence, PidRef, PortState, Respawn
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from endtask._backends.base import Backend, ForkWatch, Pin
-    from endtask._prepare import Prepared
+    from endtask._prepare import Origin, Prepared
     from endtask._scope import Family
-    from endtask.model import Listener, Suspect
+    from endtask.model import Listener, Row, Suspect
 
 
 _ROUNDS = 4  # of births that are taken in before anything else gets its turn
@@ -191,43 +191,52 @@ def _hidden(backend: Backend, listeners: list[Listener]) -> str:
 # --------------------------------------------------------------------------- respawn
 
 
-def successor(backend: Backend, ready: Prepared, at_s: float) -> Respawn | None:
-    """Return who has taken the place of the target, None if nobody has yet."""
-    row = ready.row
-    if row is None:
+def newcomers(backend: Backend, origin: Origin) -> list[Row]:
+    """Return what has been started since by the same parent or in the same cgroup."""
+    pids: list[int] = []
+    if origin.parent > 1:
+        children = backend.children(origin.parent)
+        if children is None:
+            children = _scope.Family(backend.table()).children.get(origin.parent, [])
+        pids += children
+    if origin.cgroup:
+        pids += backend.cgroup_pids(origin.cgroup) or ()
+    known = {pid for pid, _start in origin.siblings}
+    rows = (backend.row(pid) for pid in sorted(set(pids)))
+    return [r for r in rows if r is not None and (r.pid not in known or (r.pid, r.start) not in origin.siblings)]
+
+
+def successor(backend: Backend, ready: Prepared, origin: Origin, rows: list[Row], at_s: float) -> Respawn | None:
+    """Return who has taken the place of the target, None if nobody has yet.
+
+    Args:
+        backend: The operating system.
+        ready: The target.
+        origin: Where a successor would come from.
+        rows: What came from there since.
+        at_s: Seconds since the start of the run.
+    """
+    old = ready.row
+    if old is None:
         return None
-    for pid in _candidates(backend, ready, row.ppid):
-        found = _successor(backend, ready, pid, at_s)
-        if found is not None:
-            return found
+    if ready.target.port is not None:
+        proto, port = ready.target.port
+        holders = (backend.row(p) for listener in backend.listeners(proto, port) for p in listener.pids)
+        rows = [*rows, *(r for r in holders if r is not None and (r.pid, r.start) not in origin.siblings)]
+    for row in rows:
+        if row.start >= old.start and row.pid not in ready.pins and row.state != "Z":
+            found = _succeeds(backend, ready, origin, row, at_s)
+            if found is not None:
+                return found
     return None
 
 
-def _candidates(backend: Backend, ready: Prepared, parent: int) -> list[int]:
-    pids: list[int] = []
-    if parent > 1:
-        children = backend.children(parent)
-        if children is None:
-            children = _scope.Family(backend.table()).children.get(parent, [])
-        pids += children
-    if ready.cgroup:
-        pids += backend.cgroup_pids(ready.cgroup) or ()
-    if ready.target.port is not None:
-        proto, port = ready.target.port
-        pids += [p for listener in backend.listeners(proto, port) for p in listener.pids]
-    return sorted(set(pids))
-
-
-def _successor(backend: Backend, ready: Prepared, pid: int, at_s: float) -> Respawn | None:
-    old = ready.row
-    row = backend.row(pid)
-    if old is None or row is None or (pid, row.start) in ready.siblings or row.start < old.start or pid in ready.pins:
-        return None
-    name = backend.full_name(pid, row.comm)
-    if name != ready.target.name and not (ready.cmdline and backend.command_line(pid) == ready.cmdline):
+def _succeeds(backend: Backend, ready: Prepared, origin: Origin, row: Row, at_s: float) -> Respawn | None:
+    name = backend.full_name(row.pid, row.comm)
+    if name != ready.target.name and not (ready.cmdline and backend.command_line(row.pid) == ready.cmdline):
         return None
     try:
-        pin = backend.pin(pid)
+        pin = backend.pin(row.pid)
     except (GoneError, AccessDeniedError):
         return None  # ignored: it has gone again; the next look finds the one after it
     ref: PidRef = pin.ref
@@ -235,7 +244,7 @@ def _successor(backend: Backend, ready: Prepared, pid: int, at_s: float) -> Resp
     pin.close()
     if gone:
         return None
-    manager = ready.manager
+    manager = origin.manager
     if manager is not None:
         by = f"{manager.kind} {manager.name}".rstrip()
         return Respawn(ref, name, by, f"`{manager.stop}`" if manager.stop else f"stop {row.ppid} first", at_s)

@@ -162,7 +162,9 @@ def _by_disposition(facts: Facts, request: Request, who: str, *, asked: bool) ->
     if word == "ignored":
         return [Reason("ignored", f"{who} ignores {name}", certain, _another_way(facts), pid)]
     if word == "immune":
-        text = f"{who} is the first process of its pid namespace and has no handler for {name}: the kernel throws it away"
+        text = (
+            f"{who} is the first process of its pid namespace and has no handler for {name}: the kernel throws it away"
+        )
         return [Reason("namespace-init", text, certain, "only KILL from outside works: `--force-after 5s`", pid)]
     if word == "blocked":
         return [

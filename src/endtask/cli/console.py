@@ -17,7 +17,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     Line = str | tuple[tuple[str, str], ...]
 
@@ -67,7 +67,7 @@ class Stream:
         self._encoding = encoding
         self.busy = False
         self._backlog = bytearray()
-        self._poller: select.poll | None = None
+        self._ready: Callable[[int | None], object] | None = None
 
     def line(self, line: Line) -> None:
         """Write one line, made safe; never blocks."""
@@ -102,12 +102,11 @@ class Stream:
 
     def _push(self) -> None:
         """Write as much of the backlog as the other end takes at once."""
-        if self._poller is None:
-            self._poller = select.poll()  # not select(): works for any descriptor number
-            self._poller.register(self.fd, select.POLLOUT)
+        if self._ready is None:
+            self._ready = _readiness(self.fd)
         self.busy = True
         try:
-            while self._backlog and self._poller.poll(0):
+            while self._backlog and self._ready(0):
                 del self._backlog[: os.write(self.fd, self._backlog[:_CHUNK])]
         except OSError as error:
             self._failed(error)
@@ -118,8 +117,8 @@ class Stream:
         """Write what is left, blocking as long as the reader wants: the stop is over."""
         while self._backlog and not self.error:
             try:
-                if self._poller is not None:
-                    self._poller.poll()  # a descriptor in non-blocking mode would answer EAGAIN
+                if self._ready is not None:
+                    self._ready(None)  # a descriptor in non-blocking mode would answer EAGAIN
                 del self._backlog[: os.write(self.fd, self._backlog)]
             except OSError as error:
                 self._failed(error)
@@ -129,6 +128,17 @@ class Stream:
             return  # ignored: the rest stays in the backlog and is written later
         self.error = error.errno or errno.EIO
         self._backlog.clear()
+
+
+def _readiness(fd: int) -> Callable[[int | None], object]:
+    """Return a function that says whether *fd* takes a write, after at most that many milliseconds (None: as long as it takes)."""
+    poll = getattr(select, "poll", None)
+    if poll is None:
+        return lambda _timeout_ms: True  # Windows: a console or a file has nothing that could be asked
+    poller = poll()
+    poller.register(fd, getattr(select, "POLLOUT", 0))
+    ready: Callable[[int | None], object] = poller.poll
+    return ready
 
 
 def _color_wanted() -> bool:

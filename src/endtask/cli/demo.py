@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from endtask.cli.console import Console
     from endtask.model import Report
 
+_PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo_programs.py")
 READY_S = 15.0  # a loaded machine may need seconds to start Python
 
 
@@ -33,14 +34,12 @@ class Stage:
     def __init__(self) -> None:
         import subprocess
 
-        from endtask.cli import demo_programs
-
         if not sys.executable:
             raise EndtaskError(
                 "the demonstration does not know where Python is", hint="run it as `python3 -m endtask demo`"
             )
         self._process = subprocess.Popen(
-            [sys.executable, "-I", demo_programs.__file__, "stage"],
+            [sys.executable, "-I", _PROGRAMS, "stage"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -142,8 +141,8 @@ class Demo:
         except EndtaskError as error:
             self.console.complain(error.message, error.hint)
             code = error.exit_code
-        meaning = dict(help_texts.EXIT_CODES).get(code, "")
-        out.line((("dim", f"exit code {code}: {meaning}"),))
+        if argv[0] == "stop":
+            out.line((("dim", f"exit code {code}: {dict(help_texts.EXIT_CODES).get(code, '')}"),))
         return code
 
 

@@ -11,6 +11,8 @@ import select
 import signal
 import sys
 
+assert sys.platform == "linux"  # /proc/self/comm
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType

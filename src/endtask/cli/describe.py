@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from endtask.cli.console import Line
-    from endtask.model import Explanation, Facts, Looked, Manager, Planned, Planning, Seen, TargetPlan
+    from endtask.model import Explanation, Facts, Looked, Manager, PidRef, Planned, Planning, Seen, TargetPlan
 
 _MANY = 12
 _COMMAND_LENGTH = 60
@@ -38,8 +38,10 @@ _ANSWERS = {
 }
 
 
-def answer_text(answer: str) -> str:
-    """Return the words for an answer."""
+def answer_text(request: str, answer: str) -> str:
+    """Return the words for what a request would do."""
+    if request == "KILL" and answer == "ends":
+        return "cannot be caught, ends it"
     return _ANSWERS.get(answer, answer)
 
 
@@ -93,21 +95,26 @@ def _head(seen: Seen) -> Line:
         about.append(f"user {facts.user}")
     if facts.age_s >= 0:
         about.append(f"up {duration(facts.age_s)}")
-    parts = [("", f"{seen.what}  "), ("head", name)]
+    parts = [*_word(seen.what, facts.ref), ("head", name)]
     if about:
         parts.append(("", "  " + ", ".join(about)))
     if facts.reaper:
-        parts.append(("", f"   orphan, its parent {facts.parent_name} {facts.ppid} only reaps it".replace("  ", " ")))
+        parts.append(("", f"   orphan, its parent {f'{facts.parent_name} {facts.ppid}'.lstrip()} only reaps it"))
     elif seen.chain:
         shown = [f"{n} {p}" for p, n in seen.chain[:_CHAIN]] + (["..."] if len(seen.chain) > _CHAIN else [])
         parts.append(("", "   started by " + " <- ".join(shown)))
     return tuple(parts)
 
 
+def _word(what: str, ref: PidRef) -> tuple[tuple[str, str], ...]:
+    """Return the WHAT, unless it only repeats the process."""
+    return () if what in (str(ref.pid), str(ref)) else (("", f"{what}  "),)
+
+
 def _hears(seen: Seen, *, verbose: bool) -> list[Line]:
     """Return what each request would do, and the facts behind every guess."""
     predictions = seen.forecast.predictions
-    cells = [f"{p.request}: {answer_text(p.answer)}{'' if p.certain else ' (a guess)'}" for p in predictions]
+    cells = [f"{p.request}: {answer_text(p.request, p.answer)}{'' if p.certain else ' (a guess)'}" for p in predictions]
     lines: list[Line] = []
     for at in range(0, len(cells), _PER_LINE):
         lines.append(_label("hears" if at == 0 else "", "    ".join(cells[at : at + _PER_LINE])))
@@ -195,13 +202,8 @@ def plan_lines(planning: Planning, *, verbose: bool = False) -> list[Line]:
 def _target_plan(target: TargetPlan, *, verbose: bool) -> list[Line]:
     count = len(target.members)
     scope = f", {count} in scope" if count > 1 else ""
-    lines: list[Line] = [
-        (
-            ("", f"{target.what}  "),
-            ("head", f"{target.ref.pid} {target.name}"),
-            ("", f"{scope}   budget {target.budget_s:g} s"),
-        )
-    ]
+    about = f"{scope}   budget {target.budget_s:g} s"
+    lines: list[Line] = [(*_word(target.what, target.ref), ("head", f"{target.name} {target.ref.pid}"), ("", about))]
     steps = "    ".join(f"{at_s:.2f} s  {name}" for name, at_s in target.steps)
     lines.append(_label("steps", steps or "none: only wait"))
     members = target.members if verbose else target.members[:_MANY]
@@ -220,7 +222,8 @@ def _target_plan(target: TargetPlan, *, verbose: bool) -> list[Line]:
 
 def _planned(member: Planned, name_width: int, when_width: int) -> Line:
     answers = "  ".join(
-        f"{request}: {answer_text(answer)}" for request, answer in zip(member.asked, member.answers, strict=False)
+        f"{request}: {answer_text(request, answer)}"
+        for request, answer in zip(member.asked, member.answers, strict=False)
     )
     who = f"{member.ref.pid} {member.name}"
     tie = "" if member.tie == "target" else f"({member.tie})  "

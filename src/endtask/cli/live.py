@@ -11,8 +11,10 @@ import os
 import signal
 import sys
 
-from endtask.cli.console import shown
-from endtask.cli.render import event_line
+assert sys.platform != "win32"  # SIGALRM and signal masks: POSIX
+
+from endtask.cli.console import shown  # noqa: E402
+from endtask.cli.render import EventLines  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,9 +50,9 @@ class LiveView:
         self._console = console
         self._budget_s = budget_s
         self._lines = lines
-        self._verbose = verbose
+        self._chosen = EventLines(verbose=verbose)
         self._stream = console.out if console.out.tty and lines else console.err
-        self._rows: dict[int, tuple[str, str]] = {}
+        self._rows: dict[int, tuple[str, str, float]] = {}
         self._live: Live | None = None
         self._drawing = False
         self._failed = False
@@ -60,7 +62,7 @@ class LiveView:
     def __call__(self, event: Event) -> None:
         """Take one event."""
         self._note(event)
-        line = event_line(event, verbose=self._verbose) if self._lines else None
+        line = self._chosen.line(event) if self._lines else None
         if line is not None:
             self._say(line)
 
@@ -70,7 +72,8 @@ class LiveView:
         signal.signal(signal.SIGALRM, self._before)
         if self._live is not None:
             live, self._live = self._live, None
-            live.stop()
+            with _Undisturbed(self):
+                live.stop()
 
     # ------------------------------------------------------------------ state
 
@@ -81,16 +84,17 @@ class LiveView:
         if event.kind in ("exited", "settled"):
             self._rows.pop(pid, None)
         elif event.kind in ("selected", "joined"):
-            self._rows[pid] = (event.name, "")
+            self._rows[pid] = (event.name, "", 0.0)
         elif event.kind == "request":
-            self._rows[pid] = (event.name, event.text)
+            self._rows[pid] = (event.name, event.text.partition(" -> ")[0], event.at_s)
 
     def rows(self) -> list[str]:
         """Return the live part: the clock, then a line for each process."""
         elapsed = self._now() - self._started
         lines = [f"  {elapsed:.1f} s of {self._budget_s:g} s  waiting for {len(self._rows)}"]
-        for pid, (name, text) in list(self._rows.items())[:_ROWS]:
-            lines.append(shown(f"    {pid} {name}  {text}".rstrip()))
+        for pid, (name, request, at_s) in list(self._rows.items())[:_ROWS]:
+            asked = f"asked by {request} {max(0.0, elapsed - at_s):.1f} s ago" if request else "not asked yet"
+            lines.append(shown(f"    {pid} {name}  {asked}"))
         if len(self._rows) > _ROWS:
             lines.append(f"    and {len(self._rows) - _ROWS} more")
         return lines
@@ -106,15 +110,14 @@ class LiveView:
         self._draw()
 
     def _draw(self) -> None:
-        self._drawing = True
-        try:
+        with _Undisturbed(self):
             if self._live is None:
                 self._live = _start_live(self._stream)
-                self._failed = self._live is None
+                if self._live is None:
+                    self._failed = True
+                    signal.setitimer(signal.ITIMER_REAL, 0)  # no clock to draw: no waking up for it
             if self._live is not None:
-                self._live.update(_renderable(self.rows()), refresh=True)
-        finally:
-            self._drawing = False
+                self._live.update(_renderable(self.rows(), "dim" if self._stream.color else ""), refresh=True)
 
     def _say(self, line: Line) -> None:
         """Write a line that stays, above the live part if they share the terminal."""
@@ -124,11 +127,23 @@ class LiveView:
             return
         from rich.text import Text
 
-        self._drawing = True
-        try:
+        with _Undisturbed(self):
             live.console.print(Text.from_ansi(out.painted(line)), soft_wrap=True)
-        finally:
-            self._drawing = False
+
+
+class _Undisturbed:
+    """While we draw: no tick on top, and Ctrl+C comes afterwards, or the lines on the screen would no longer be those that are taken away."""
+
+    def __init__(self, view: LiveView) -> None:
+        self._view = view
+
+    def __enter__(self) -> None:
+        self._view._drawing = True  # noqa: SLF001  # the two are one
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+
+    def __exit__(self, *_: object) -> None:
+        self._view._drawing = False  # noqa: SLF001
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
 
 class _Writer:
@@ -167,10 +182,10 @@ def _start_live(stream: Stream) -> Live | None:
     return live
 
 
-def _renderable(rows: list[str]) -> Text:
+def _renderable(rows: list[str], style: str) -> Text:
     from rich.text import Text
 
-    return Text("\n".join(rows), no_wrap=True, overflow="ellipsis", style="dim")
+    return Text("\n".join(rows), no_wrap=True, overflow="ellipsis", style=style)
 
 
 def _importing(frame: FrameType | None) -> bool:
@@ -180,8 +195,3 @@ def _importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def available() -> bool:
-    """Return whether a live view can work here: SIGALRM exists and we are the main thread's interpreter."""
-    return sys.platform != "win32" and hasattr(signal, "setitimer")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 INTERNAL_FAULT = 3
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_DEEDS = (["stop"], ["wait"], ["run"])  # their exit code is the report's, whatever becomes of the words
 _OWN_AFFAIRS = frozenset(("run", "demo", "version", "schema", "completion", "help"))
 
 
@@ -32,16 +33,12 @@ def run() -> NoReturn:
     try:
         console = standard_console()
         code = main(sys.argv[1:], console)
-        code = _left(console, code)
+        lost = console.finish()
+        if lost and not code and sys.argv[1:2] not in _DEEDS:
+            code = INTERNAL_FAULT  # the output was all that was asked for
     except KeyboardInterrupt:
         pass  # a second Ctrl+C ends at once: the library has let go of everything that it held
     os._exit(code)
-
-
-def _left(console: Console, code: int) -> int:
-    """Write out; lost output is a fault unless the code says something else already."""
-    lost = console.finish()
-    return INTERNAL_FAULT if lost and not code else code
 
 
 def main(argv: Sequence[str], console: Console) -> int:
@@ -107,9 +104,13 @@ def _other(parsed: Parsed, console: Console) -> int:
     """The verbs that concern no foreign process."""
     verb = parsed.verb
     if verb == "run":
-        from endtask.cli.run_command import run_command
+        if sys.platform != "win32":
+            from endtask.cli.run_command import run_command
 
-        return run_command(parsed, console)
+            return run_command(parsed, console)
+        from endtask.errors import UnsupportedPlatformError
+
+        raise UnsupportedPlatformError("`endtask run` does not work on Windows yet")
     if verb == "demo":
         from endtask.cli.demo import demo
 

@@ -125,8 +125,13 @@ VERBS: tuple[Verb, ...] = (
         "run",
         "command",
         "own the tree of a command, stop it by a plan",
-        "Starts COMMAND and waits for it. When it ends, or when endtask itself is asked to stop, everything that it started is stopped by the plan, with proof.",
-        examples=("endtask run --plan TERM/5/KILL/5 -- make test",),
+        "Starts COMMAND and waits for it. When it ends, or when endtask itself is asked to stop (INT, TERM, HUP), everything that it started is asked by TERM,"
+        " and forced afterwards if `--force-after`, `--now` or the plan says so. What endtask has to say goes to standard error.\n"
+        "The exit code is that of a stop that failed, else the command's own (128 and the signal's number if one ended it, 127 if there is no such command), else 10 if force was needed.",
+        examples=(
+            "endtask run --force-after 10s -- make test",
+            "endtask run --report shutdown.xml -- pytest tests/e2e",
+        ),
     ),
     Verb(
         "demo",
@@ -206,12 +211,12 @@ OPTIONS: tuple[Option, ...] = (
     Option(("--all",), "one word may mean several independent programs", ANSWER, _ACTING),
     Option(("-y", "--yes"), "ask no questions", ANSWER, _ACTING),
     Option(("--dry-run",), "say what would be done: the same as `plan`", ANSWER, ("stop",)),
-    Option(("--json",), "one JSON document", OUTPUT, (*_SCOPED, "run"), excludes="format"),
+    Option(("--json",), "one JSON document", OUTPUT, _SCOPED, excludes="format"),
     Option(
         ("--jsonl",),
         "one JSON event a line as it happens, the report last",
         OUTPUT,
-        ("stop", "wait", "run"),
+        ("stop", "wait"),
         excludes="format",
     ),
     Option(("-q", "--quiet"), "nothing but errors", OUTPUT, (*_SCOPED, "run")),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from endtask.model import Event, MemberReport, Missing, Report, Suspect, TargetReport
 
 MANY = 10  # of a long list that many are shown, the rest is counted; `-v` shows all
+LINES = 100  # of the usual events
 # Told only with -v: the first two are what the user typed, the last one is the report itself.
 _QUIET_EVENTS = frozenset(("selected", "waiting", "settled"))
 _HEADS = {
@@ -32,6 +33,27 @@ def event_line(event: Event, *, verbose: bool = False) -> Line | None:
     text = event.text or " ".join(w for w in (event.kind, str(event.ref or ""), event.name, event.outcome) if w)
     role = {"respawn": "warn", "suspect": "warn", "joined": "warn"}.get(event.kind, "")
     return (("dim", f"  {event.at_s:.2f} s  "), (role, text))
+
+
+class EventLines:
+    """Chooses what is told of a run: everything with *verbose*, otherwise the unusual and the first hundred of the usual.
+
+    A stop of ten thousand processes is not read line by line, and writing it all would take as long as the stop.
+    """
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        self._verbose = verbose
+        self._left = LINES
+
+    def line(self, event: Event) -> Line | None:
+        """Return the line for the next event, None if it is not told."""
+        if not self._verbose and event.kind in ("request", "exited"):
+            self._left -= 1
+            if self._left == -1:
+                return f"  {event.at_s:.2f} s  and so on: the rest is counted below (-v shows every line)"
+            if self._left < 0:
+                return None
+        return event_line(event, verbose=self._verbose)
 
 
 def report_lines(report: Report, *, verbose: bool = False, verb: str = "stop") -> list[Line]:

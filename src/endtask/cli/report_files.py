@@ -39,7 +39,7 @@ class ReportFile:
             raise UsageError(f"`{path}` is a directory", hint="name a file in it")
         self._temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")
         try:
-            self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         except OSError as error:
             raise UsageError(
                 f"the report `{path}` cannot be written: {error.strerror}",

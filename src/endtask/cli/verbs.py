@@ -6,6 +6,7 @@ Each is a thin line from the parsed command to one function of the library; what
 from __future__ import annotations
 
 import os
+import sys
 
 from endtask.cli import arguments
 from endtask.errors import AmbiguousError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     Listener = Callable[[Event], None]
     Result = TypeVar("Result")
 
-LINES_SHOWN = 100  # event lines without -v; a stop of ten thousand processes is not read line by line
 FAULT = 3
 
 
@@ -134,12 +134,12 @@ def _listener(parsed: Parsed, console: Console, policy: Policy) -> tuple[Listene
     if parsed.has("quiet"):
         return None, _nothing
     on_terminal = console.err.tty if data else console.out.tty or console.err.tty
-    if on_terminal and not (data and console.out.tty):
-        from endtask.cli import live
+    # The clock of the live view is a POSIX signal; asked for in this form, because type checkers know it.
+    if sys.platform != "win32" and on_terminal and not (data and console.out.tty):
+        from endtask.cli.live import LiveView
 
-        if live.available():
-            view = live.LiveView(console, policy.budget_s, lines=not data, verbose=parsed.has("verbose"))
-            return view, view.close
+        view = LiveView(console, policy.budget_s, lines=not data, verbose=parsed.has("verbose"))
+        return view, view.close
     return (None if data else _plain_lines(parsed, console)), _nothing
 
 
@@ -148,25 +148,14 @@ def _nothing() -> None:
 
 
 def _plain_lines(parsed: Parsed, console: Console) -> Listener:
-    from endtask.cli.render import event_line
+    from endtask.cli.render import EventLines
 
-    verbose = parsed.has("verbose")
-    left = LINES_SHOWN
+    chosen = EventLines(verbose=parsed.has("verbose"))
 
     def tell(event: Event) -> None:
-        nonlocal left
-        line = event_line(event, verbose=verbose)
-        if line is None:
-            return
-        if not verbose and event.kind in ("request", "exited"):
-            left -= 1
-            if left < 0:
-                if left == -1:
-                    console.out.line(
-                        f"  {event.at_s:.2f} s  and so on: the rest is counted below (-v shows every line)"
-                    )
-                return
-        console.out.line(line)
+        line = chosen.line(event)
+        if line is not None:
+            console.out.line(line)
 
     return tell
 

@@ -59,8 +59,8 @@ def file_holders(path: str) -> tuple[list[int], int]:
         OsCallError: The file does not exist or cannot be looked at.
         AccessDeniedError: It may not be looked at.
     """
-    raw = procfs.encode(path)
     try:
+        raw = procfs.encode(path)
         seen = os.stat(raw)
     except PermissionError as exc:
         raise AccessDeniedError("stat", exc.errno or 0, text=f"`{path}`: {exc.strerror}") from exc
@@ -78,8 +78,8 @@ def file_holders(path: str) -> tuple[list[int], int]:
 
 
 def _not_there(call: str, path: str, exc: OSError | ValueError) -> OsCallError:
-    if isinstance(exc, ValueError):  # a NUL in the name
-        return OsCallError(call, 0, text=f"`{procfs.encode(path)!r}` is no file name")
+    if isinstance(exc, ValueError):  # a NUL in the name, or a surrogate that stands for no byte
+        return OsCallError(call, 0, text=f"{path!a} is no file name")
     return OsCallError(call, exc.errno or 0, text=f"`{path}`: {exc.strerror}")
 
 

@@ -30,6 +30,7 @@ _READ = os.O_RDONLY | os.O_CLOEXEC
 _COMM_BYTES = 80  # 15 for programs, up to 63 for kernel threads (proc_task_name in fs/proc/array.c)
 _STAT_BYTES = 2048  # a name, a letter and about 50 numbers of at most 20 digits
 _PAGE = 4096
+_LARGEST_PID = 0x7FFFFFFF  # pid_t is an int
 _TEXT_LIMIT = 8 << 20  # arguments and environment together end at 6 MiB (execve(2), limits on size)
 
 # PermissionError is among them: with hidepid=1 a foreign process answers EPERM to everything, so it is hidden, not gone.
@@ -278,6 +279,8 @@ def table() -> dict[int, Row]:
 
 def exists(pid: int) -> bool:
     """Return whether some process has *pid*, also one that /proc hides from us (kill(2): EPERM means that it exists)."""
+    if not 0 < pid <= _LARGEST_PID:
+        return False  # to kill(2), 0 and negative numbers mean groups
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -13,8 +13,6 @@ from endtask.model import Facts, Listener, Manager, PidRef, ProcessEnd, Receipt,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from endtask._backends.base import Pin, Waiter
     from endtask._backends.sim.system import System
     from endtask.model import Request
@@ -44,7 +42,6 @@ class SimBackend:
         open_handles: Open waiters, fork watches and sweeps.
         dead: Whether we were killed.
         call_limit: More calls than that go round in circles, 0 for no limit.
-        on_fork_watch: Called when a fork watch has been opened.
         files: Pid files: path -> content and time of the last write.
     """
 
@@ -57,12 +54,11 @@ class SimBackend:
         self.cancelled_at = 0
         self.waited_s = 0.0
         self.spurious = 0.02
-        self.pins: set[SimPin] = set()
-        self.open_handles: set[object] = set()
+        self.pins: dict[SimPin, None] = {}  # ordered, so that a life is the same every time
+        self.open_handles: dict[object, None] = {}
         self.files: dict[str, tuple[bytes, float]] = {}
         self.dead = False
         self.call_limit = 0
-        self.on_fork_watch: Callable[[], None] | None = None
 
     # ------------------------------------------------------------------ time
 
@@ -296,7 +292,7 @@ class SimBackend:
         if len(self.pins) >= self.system.world.capacity + 8:
             raise OsCallError("pidfd_open", _EMFILE, pid, text="too many open files")
         pin = SimPin(self, process, PidRef(pid, token or self._token(process)))
-        self.pins.add(pin)
+        self.pins[pin] = None
         return pin
 
     def _token(self, process: Process) -> str:
@@ -416,7 +412,7 @@ class SimBackend:
     def waiter(self) -> SimWaiter:
         self.tick()
         waiter = SimWaiter(self)
-        self.open_handles.add(waiter)
+        self.open_handles[waiter] = None
         return waiter
 
     def fork_watch(self, waiter: Waiter) -> SimForkWatch | None:
@@ -425,15 +421,13 @@ class SimBackend:
             return None
         assert isinstance(waiter, SimWaiter)
         watch = SimForkWatch(self, waiter)
-        if self.on_fork_watch is not None:
-            self.on_fork_watch()
-        self.open_handles.add(watch)
+        self.open_handles[watch] = None
         return watch
 
     def open_sweep(self, cgroup: str = "") -> SimSweep:
         self.tick()
         sweep = SimSweep(self, cgroup)
-        self.open_handles.add(sweep)
+        self.open_handles[sweep] = None
         return sweep
 
     def cgroup_empty(self, cgroup: str) -> bool | None:

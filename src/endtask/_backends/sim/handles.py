@@ -54,7 +54,7 @@ class SimPin:
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            self._backend.pins.discard(self)
+            self._backend.pins.pop(self, None)
 
     def __repr__(self) -> str:
         return f"SimPin({self.ref})"
@@ -146,7 +146,7 @@ class SimWaiter:
         for pin in list(self._keys):
             self.drop(pin)
         self.closed = True
-        self._backend.open_handles.discard(self)
+        self._backend.open_handles.pop(self, None)
 
 
 class SimForkWatch:
@@ -181,7 +181,7 @@ class SimForkWatch:
         if self._log in logs:
             logs.remove(self._log)
         self._waiter.watch = None
-        self._backend.open_handles.discard(self)
+        self._backend.open_handles.pop(self, None)
 
 
 class SimSweep:
@@ -218,9 +218,9 @@ class SimSweep:
     def kill(self, pins: Sequence[Pin], at_s: float) -> list[Receipt]:
         backend = self._backend
         backend.tick()
-        ended: set[Process] = set()
+        ended: list[Process] = []
         if self._cgroup:
-            ended.update(p for p in backend.system.table.values() if p.cgroup == self._cgroup and not p.exited)
+            ended += (p for p in backend.system.table.values() if p.cgroup == self._cgroup and not p.exited)
             for process in ended:
                 backend.note(process, KILL)
                 backend.system.post(process, KILL)
@@ -237,4 +237,4 @@ class SimSweep:
         if self._backend.dead:
             return  # our code runs no more: the guardian lets go
         self._let_go()
-        self._backend.open_handles.discard(self)
+        self._backend.open_handles.pop(self, None)

@@ -44,7 +44,7 @@ GUARDIAN_S = 0.005  # after our own death a guardian needs that long to let go o
 
 _INIT = Spec("init", environ="init", flags=("session", "subreaper"))
 _KTHREAD = Spec("kthreadd", flags=("kernel",))
-_SHELL = Spec("bash", uid=-1, flags=("session",))
+_SHELL = Spec("bash", on=((1, ()), (2, ()), (15, ())), uid=-1, flags=("session",))  # interactive: none of these ends it
 _US = Spec("endtask", flags=("group",))
 
 

@@ -19,7 +19,8 @@ from endtask.model import Explained, Explanation, Looked, Member, Planning, Repo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    import signal as _signal
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from endtask._backends.base import Backend
     from endtask._find import Found
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from endtask.model import Event, Facts, Filter, PidRef, Policy, Reason, Row, Scope
 
     Steps = Generator[float, list[int], Report]
+else:
+    import _signal  # `signal` costs 2.4 ms at start-up, its C module nothing
 
 LOOK_PLAN = "TERM/1/INT/1/HUP/1/QUIT/1/KILL"
 
@@ -69,6 +72,7 @@ class Session:
         watch = backend.fork_watch(self.waiter) if self.policy.scope.kind != "only" else None
         births = Births(backend, watch) if watch is not None else None
         run = None
+        found = None
         try:
             table = backend.table()
             policy = _with_keep(backend, self.policy, self.keep, table)
@@ -80,6 +84,7 @@ class Session:
                 births_seen=births is not None,
                 selected=[t.ref.pid for t in found.targets],
             )
+            preparer.check(found.targets)
             run = Run(backend, policy, preparer, found.targets, self.waiter, births, started, self.on_event)
             yield from run.go()
             report = Report(
@@ -95,6 +100,8 @@ class Session:
         finally:
             if run is not None:
                 run.close()
+            if found is not None:
+                found.close()
             if watch is not None:
                 watch.close()
             self.waiter.close()
@@ -106,7 +113,7 @@ def _with_keep(backend: Backend, policy: Policy, keep: Sequence[str], table: dic
         return policy
     from endtask.model import Filter
 
-    found = Finder(backend, Filter(), several=True, table=table).run(keep)
+    found = Finder(backend, Filter(), several=True, below_too=True, table=table).run(keep)
     refs = tuple(t.ref for t in found.targets)
     found.close()
     if found.missing:
@@ -126,23 +133,54 @@ def _remember(report: Report, backend: Backend) -> None:
 
 
 def drive(session: Session) -> Report:
-    """Run a session to its end, blocking."""
+    """Run a session to its end, blocking.
+
+    Ctrl+C is heard while it waits and not in the middle of a step, so that what was sent is always in the report.
+    """
     steps = session.steps()
     waiter = session.waiter
-    try:
-        timeout_s = next(steps)
-        while True:
-            try:
-                keys = waiter.wait(timeout_s)
-            except KeyboardInterrupt as interrupt:
-                timeout_s = steps.throw(interrupt)
-            else:
-                timeout_s = steps.send(keys)
-    except StopIteration as done:
-        report: Report = done.value
-        return report
-    finally:
-        steps.close()
+    with _Deaf() as deaf:
+        try:
+            timeout_s = next(steps)
+            while True:
+                try:
+                    deaf.listen()
+                    keys = waiter.wait(timeout_s)
+                    deaf.ignore()
+                except KeyboardInterrupt as interrupt:
+                    deaf.ignore()
+                    timeout_s = steps.throw(interrupt)
+                else:
+                    timeout_s = steps.send(keys)
+        except StopIteration as done:
+            report: Report = done.value
+            return report
+        finally:
+            steps.close()
+
+
+class _Deaf:
+    """Holds SIGINT back in this thread, where the system can (pthread_sigmask(3)); what comes meanwhile comes at `listen`."""
+
+    def __init__(self) -> None:
+        self._signal = None if not hasattr(_signal, "pthread_sigmask") else _signal
+        self._before: Iterable[int] = ()
+
+    def __enter__(self) -> _Deaf:  # noqa: PYI034  # `Self` needs Python 3.11
+        if self._signal is not None:
+            self._before = self._signal.pthread_sigmask(self._signal.SIG_BLOCK, (self._signal.SIGINT,))
+        return self
+
+    def listen(self) -> None:
+        if self._signal is not None:
+            self._signal.pthread_sigmask(self._signal.SIG_SETMASK, self._before)
+
+    def ignore(self) -> None:
+        if self._signal is not None:
+            self._signal.pthread_sigmask(self._signal.SIG_BLOCK, (self._signal.SIGINT,))
+
+    def __exit__(self, *_exception: object) -> None:
+        self.listen()
 
 
 def stop(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from endtask._job import JobMember
-from endtask.errors import AccessDeniedError, GoneError
+from endtask._prepare import as_suspect
+from endtask.errors import GoneError, OsCallError
+from endtask.model import PidRef, Suspect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,11 +16,12 @@ if TYPE_CHECKING:
     from endtask._prepare import Prepared, Preparer
     from endtask._scope import Family
     from endtask._watch import Births
-    from endtask.model import PidRef, TargetReport
+    from endtask.model import Row, TargetReport
 
     Tell = Callable[[str, "Entry", PidRef | None, str, str], None]
 
 _BORN = "started while stopping"
+_TICK_S = 0.02  # start times come in ticks of 10 ms
 
 
 class Entry:
@@ -29,19 +32,32 @@ class Entry:
         ready: Its handles and what was found out before.
         job: The state machine.
         by_pid: The member that has, or was the last to have, each pid.
+        doubtful: Processes that carry an id of the target, or that no handle could be opened on, as suspects by pid.
         forced_before: Whether force was tried already.
         report: The verdict, None until it is settled.
     """
 
-    __slots__ = ("by_pid", "forced_before", "job", "number", "ready", "report")
+    __slots__ = ("by_pid", "doubtful", "forced_before", "job", "number", "ready", "report")
 
     def __init__(self, number: int, ready: Prepared, job: Job) -> None:
         self.number = number
         self.ready = ready
         self.job = job
         self.by_pid: dict[int, JobMember] = {m.ref.pid: m for m in job.members}
+        self.doubtful: dict[int, Suspect] = {s.ref.pid: s for s in ready.unheld}
         self.forced_before = False
         self.report: TargetReport | None = None
+
+    def doubt(self, backend: Backend, row: Row, tie: str) -> None:
+        """Note a process that carries an id of the target and started when no member carried it any more."""
+        because = f"carries the target's {tie}, but started when no process of the target did so any more"
+        suspect = as_suspect(backend, row, because)
+        if suspect is not None:
+            self.doubtful[row.pid] = suspect
+
+    def unheld(self, pid: int, name: str, because: str) -> None:
+        """Note a process that belongs to the target and that we cannot hold."""
+        self.doubtful[pid] = Suspect(PidRef(pid), name, because)
 
 
 class Discovery:
@@ -63,6 +79,7 @@ class Discovery:
         self.tell = tell
         self.entries: dict[int, Entry] = {}  # the open ones by number
         self._members: list[tuple[Entry, JobMember]] = []  # by key of the wait
+        self.holders: dict[int, list[Entry]] = {}  # who follows a pid
 
     @property
     def sees_births(self) -> bool:
@@ -91,6 +108,7 @@ class Discovery:
     def _follow(self, entry: Entry, member: JobMember) -> None:
         key = len(self._members)
         self._members.append((entry, member))
+        self.holders.setdefault(member.ref.pid, []).append(entry)
         self.waiter.add(entry.ready.pins[member.ref.pid], key)
 
     def born(self) -> list[tuple[Entry, list[JobMember]]]:
@@ -99,80 +117,131 @@ class Discovery:
         for owners, pin, child, parent in self.births.collect() if self.births is not None else ():
             if pin is None:
                 continue
-            name = ""
             for number in owners:
                 entry = self.entries.get(number)
                 known = entry.by_pid.get(child) if entry is not None else None
                 if entry is None or (known is not None and known.ref == pin.ref):
                     continue  # settled meanwhile, or the process table had it already
-                handle = self._another(pin)
-                if handle is None:
+                handle = open_pin(self.backend, child, pin.ref.token)
+                if isinstance(handle, str):
+                    if handle:
+                        entry.unheld(child, self._name(child), handle)
                     continue
-                name = name or self._name(child)
                 above = entry.by_pid.get(parent)
-                kept = above is not None and above.kept
-                member = self._join(entry, handle, name, _BORN, kept=kept)
+                row = self.backend.row(child)
+                member = self._join(entry, handle, row, _BORN, kept=above is not None and above.kept)
                 found.setdefault(number, []).append(member)
             pin.close()
         return [(self.entries[number], members) for number, members in found.items()]
-
-    def _another(self, pin: Pin) -> Pin | None:
-        """Return a second handle on the process of *pin*, so that each job closes its own."""
-        try:
-            return self.backend.pin(pin.ref.pid, pin.ref.token)
-        except (GoneError, AccessDeniedError):
-            return None  # ignored: it has gone; its own forks are followed by its pid
 
     def _name(self, pid: int) -> str:
         short = self.backend.short_name(pid)
         return self.backend.full_name(pid, short) if short is not None else ""
 
     def rescan(self, entry: Entry, family: Family) -> list[JobMember]:
-        """Return members that the process table shows and that were not known."""
-        ready = entry.ready
+        """Return members that a later process table shows and that were not known.
+
+        Whoever has exited is never looked up by its pid again, because the pid may be somebody else's by now.
+        What only carries a session, group or cgroup of the target counts if it was there while a member carried the same id:
+        as long as an id has a carrier, the kernel does not give its number away (pid_namespaces(7), alloc_pid).
+        What is younger than the last carrier is a suspect.
+        """
+        top = entry.ready.row
+        if top is None:
+            return []
+        living = self._living(entry, family)
         new = []
-        for pid, tie in self.preparer.scope_of(ready, family).items():
+        accepted = set(living)
+        for pid, tie in self.preparer.later(entry.ready, top, family, living, [m.row for m in entry.job.members]):
+            row = family.table[pid]
             known = entry.by_pid.get(pid)
-            if known is None and pid == ready.target.ref.pid:
+            if pid in living or (known is not None and _same(known, row)):
                 continue
-            if known is not None and (known.exited_at is None or self._is_zombie(pid)):
+            below = row.ppid if tie.startswith("child of") else 0
+            if below not in accepted if below else not self._carried(entry, row, tie):
+                entry.doubt(self.backend, row, tie)
                 continue
-            pin = self._pin_row(pid, family, known)
+            pin = self._pin_row(entry, row, tie)
             if pin is not None:
-                new.append(self._join(entry, pin, self._name(pid), tie if known is None else _BORN, kept=False))
+                accepted.add(pid)
+                new.append(self._join(entry, pin, row, tie, kept=_kept(entry, family, row)))
         if new and self.births is not None:
-            self.births.own([ready.pins[m.ref.pid] for m in new], entry.number)
+            self.births.own([entry.ready.pins[m.ref.pid] for m in new], entry.number)
         return new
 
-    def _pin_row(self, pid: int, family: Family, known: JobMember | None) -> Pin | None:
-        """Open a handle on the process that the table shows under *pid*, None if it is another one, known, or has exited."""
-        try:
-            pin = self.backend.pin(pid)
-        except (GoneError, AccessDeniedError):
-            return (
-                None  # ignored: gone meanwhile, or not ours to hold; a survivor of that kind is found by the next scan
-            )
-        row = self.backend.row(pid)
-        same = row is not None and row.start == family.table[pid].start
-        if not same or (known is not None and known.ref == pin.ref) or self.backend.exited(pin):
+    def _living(self, entry: Entry, family: Family) -> set[int]:
+        """Return the pids of members that run, and look at their lines of the table anew (a process may call setsid)."""
+        living = set()
+        for member in entry.job.members:
+            if member.exited_at is None and not self.backend.exited(entry.ready.pins[member.ref.pid]):
+                living.add(member.ref.pid)
+                member.row = family.table.get(member.ref.pid, member.row)
+        return living
+
+    def _carried(self, entry: Entry, row: Row, tie: str) -> bool:
+        """Whether, while *row* was there, a member carried the same session or group, or the target was in the same cgroup."""
+        by_cgroup = tie.startswith("cgroup")
+        latest = 0.0
+        for member in entry.job.members[:1] if by_cgroup else entry.job.members:
+            ids = member.row
+            if ids is None or not (by_cgroup or ids.sid == row.sid or ids.pgid == row.pgid):
+                continue
+            if member.exited_at is None:
+                return True
+            latest = max(latest, member.exited_at)
+        return self.backend.age_s(row) > self.backend.now() - latest + _TICK_S
+
+    def _pin_row(self, entry: Entry, row: Row, tie: str) -> Pin | None:
+        """Open a handle on the process that the table shows, None if it is another one by now or has exited."""
+        pin = open_pin(self.backend, row.pid)
+        if isinstance(pin, str):
+            if pin:
+                entry.unheld(row.pid, row.comm, f"belongs to it ({tie}); {pin}")
+            return None
+        now = self.backend.row(row.pid)
+        if now is None or now.start != row.start or now.ppid != row.ppid or self.backend.exited(pin):
             pin.close()
             return None
         return pin
 
-    def _is_zombie(self, pid: int) -> bool:
-        """Whether the table shows the exited process itself."""
-        row = self.backend.row(pid)
-        return row is None or row.state == "Z"
-
-    def _join(self, entry: Entry, pin: Pin, name: str, tie: str, *, kept: bool) -> JobMember:
+    def _join(self, entry: Entry, pin: Pin, row: Row | None, tie: str, *, kept: bool) -> JobMember:
+        pid = pin.ref.pid
+        name = self.backend.full_name(pid, row.comm) if row is not None else ""
         member = JobMember(pin.ref, name, tie, kept=kept)
         member.managed = name == entry.ready.target.name
-        before = entry.ready.pins.pop(pin.ref.pid, None)
+        member.row = row
+        before = entry.ready.pins.pop(pid, None)
         if before is not None:  # an exited member had this pid: its story is over, its handle may go
             self.waiter.drop(before)
             before.close()
-        entry.ready.pins[pin.ref.pid] = pin
-        entry.by_pid[pin.ref.pid] = member
+        entry.ready.pins[pid] = pin
+        entry.by_pid[pid] = member
         self._follow(entry, member)
-        self.tell("joined", entry, pin.ref, name, f"{pin.ref.pid} {name} found: {tie}")
+        self.tell("joined", entry, pin.ref, name, f"{pid} {name} found: {tie}")
         return member
+
+
+def _same(known: JobMember, row: Row) -> bool:
+    """Whether the table shows a member that has exited (a zombie), or may show it: a start time says it only to a tick."""
+    return known.exited_at is None or row.state == "Z" or known.row is None or known.row.start == row.start
+
+
+def _kept(entry: Entry, family: Family, row: Row) -> bool:
+    """Whether it is below a member that is to be left alone."""
+    above: Row | None = row
+    while above is not None:
+        member = entry.by_pid.get(above.ppid)
+        if member is not None:
+            return member.kept
+        above = family.table.get(above.ppid) if above.ppid > 1 else None
+    return False
+
+
+def open_pin(backend: Backend, pid: int, token: str = "") -> Pin | str:
+    """Return a handle, or why there is none: an empty text when the process has gone, else the reason."""
+    try:
+        return backend.pin(pid, token)
+    except GoneError:
+        return ""
+    except OsCallError as exc:
+        return f"no handle on it could be opened: {exc.message}"

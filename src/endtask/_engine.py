@@ -16,6 +16,7 @@ from endtask._discover import Discovery, Entry
 from endtask._force import force, is_single
 from endtask._job import Force, Job, JobMember, Scan, Send, Settle, Watch
 from endtask._plan import KILL
+from endtask._record import replace
 from endtask._request import deliver
 from endtask._verdict import end_in_words, gone, not_begun, receipt_in_words, verdict
 from endtask.model import Event, PidRef, Receipt, TargetReport
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     Wait = Generator[float, list[int], None]
 
 _RESPAWN_LOOK_S = 0.025
+_LONGEST_PAUSE_S = 0.25  # between two looks at the process table, however long one took
 _ROUNDS = 100  # of force and scans before the clock is read again
 _SPARE = 16  # descriptors that must be free before one more waiting target is begun
 
@@ -76,7 +78,9 @@ class Run:
         self._to_scan: list[Entry] = []
         self._to_force: list[Entry] = []
         self._watching: list[Entry] = []
-        self._asked: dict[tuple[PidRef, str, int], str] = {}
+        self._deferred: list[Entry] = []
+        self._asked: set[tuple[PidRef, str, int]] = set()
+        self._sent: dict[PidRef, list[tuple[str, Receipt]]] = {}
         self._next_scan = 0.0
         self._several = len(self._queue) > 1
 
@@ -122,6 +126,7 @@ class Run:
             self._perform(entry, entry.job.cancel(now))
         for target in reversed(self._queue):
             self._results.append(not_begun(target))
+            self._emit("settled", target.what, target.ref, target.name, "not begun", outcome="running")
             target.close()
         self._queue.clear()
 
@@ -168,13 +173,24 @@ class Run:
             target = ready.target
             self._tell("selected", entry, target.ref, target.name, f"{target.ref.pid} {target.name}{more}")
         self.found.begin(entry)
-        now = self.backend.now()
         # What has exited already is known before anything is sent: a zombie is not asked.
         for member in members:
             pin = ready.pins[member.ref.pid]
+            member.row = ready.rows.get(member.ref.pid)
+            for what, receipt in self._sent.get(member.ref, ()):
+                job.told(member, _shared(what, receipt))
             if self.backend.exited(pin):
-                job.exited(member, self.backend.end(pin), now)
-        self._perform(entry, job.start(now))
+                end = self.backend.end(pin)
+                job.exited(member, end, self.backend.now())
+                if self.on_event is not None:
+                    self._tell(
+                        "exited",
+                        entry,
+                        member.ref,
+                        member.name,
+                        f"{member.ref.pid} {member.name} had {end_in_words(end)}",
+                    )
+        self._perform(entry, job.start(self.backend.now()))
 
     # ------------------------------------------------------------------ events
 
@@ -188,6 +204,10 @@ class Run:
             text = f"{member.ref.pid} {member.name} {end_in_words(end, reaping=False)}"
             self._tell("exited", entry, member.ref, member.name, text)
         self._perform(entry, entry.job.exited(member, end, now))
+        self._to_scan += self._deferred
+        self._deferred.clear()
+        if not self.found.sees_births and entry.report is None and self.policy.scope.kind != "only":
+            self._to_scan.append(entry)  # what it leaves behind is known by its ids now, and by nothing later
 
     def _on_births(self, now: float) -> None:
         for entry, members in self.found.born():
@@ -215,7 +235,9 @@ class Run:
                 continue
             if id(origin) not in rows:
                 rows[id(origin)] = _watch.newcomers(self.backend, origin)
-            respawn = _watch.successor(self.backend, entry.ready, origin, rows[id(origin)], at_s)
+            respawn = _watch.successor(
+                self.backend, entry.ready, origin, rows[id(origin)], entry.job.target.exited_at, at_s
+            )
             if respawn is not None:
                 text = f"{respawn.ref.pid} {respawn.name} started again by {respawn.by}"
                 self._tell("respawn", entry, respawn.ref, respawn.name, text)
@@ -254,23 +276,35 @@ class Run:
         if member.exited_at is not None or job.state == "settled":
             return []
         now = self.backend.now()
-        at_s = now - self.started_at
-        asked = (member.ref, request.name, job.step)
-        if self._several and asked in self._asked:  # another target of this run owns it too: one request is enough
-            receipts = [Receipt(request.name, "delivered", at_s, f"asked already as part of `{self._asked[asked]}`")]
-        else:
-            receipts = deliver(self.backend, entry.ready.pins[member.ref.pid], request, at_s)
-            if self._several and receipts[0].status == "delivered":
-                self._asked[asked] = entry.ready.target.what
+        if self._several:
+            asked = (member.ref, request.name, job.step)
+            if asked in self._asked:  # another target of this run owns it too: one request is enough
+                return []
+            self._asked.add(asked)
+        receipts = deliver(self.backend, entry.ready.pins[member.ref.pid], request, now - self.started_at)
         actions: list[Action] = []
         for receipt in receipts:
             actions += self._receipt(entry, member, receipt, now)
         return actions
 
     def _receipt(self, entry: Entry, member: JobMember, receipt: Receipt, now: float) -> list[Action]:
+        actions = entry.job.receipt(
+            member, receipt, now
+        )  # before anything else: an interrupt must not lose what was sent
+        if self._several and receipt.status == "delivered":
+            self._share(entry, member, receipt)
         if self.on_event is not None:
             self._tell("request", entry, member.ref, member.name, receipt_in_words(receipt, member))
-        return entry.job.receipt(member, receipt, now)
+        return actions
+
+    def _share(self, entry: Entry, member: JobMember, receipt: Receipt) -> None:
+        """Let the other targets that own the same process know what was sent to it, also those that begin later."""
+        what = entry.ready.target.what
+        self._sent.setdefault(member.ref, []).append((what, receipt))
+        for other in self.found.holders[member.ref.pid]:
+            twin = other.by_pid.get(member.ref.pid)
+            if other is not entry and other.report is None and twin is not None and twin.ref == member.ref:
+                other.job.told(twin, _shared(what, receipt))
 
     # ------------------------------------------------------------------ for several jobs at once
 
@@ -293,17 +327,19 @@ class Run:
             self._perform(entry, [Send(m, KILL) for m in entry.job.members if m.concerns_us])
             return
         entry.forced_before = True
-        receipts, others = force(entry, self.found, self._clock())
+        receipts, pending = force(entry, self.found, self._clock())
         now = self.backend.now()
         actions: list[Action] = []
         for member, receipt in receipts:
             actions += self._receipt(entry, member, receipt, now)
         self._perform(entry, actions)
-        for other in others:  # what they got meanwhile is asked at their next tick
-            self._perform(other, other.job.tick(now))
+        for other, wanted in pending:
+            if other.report is None:
+                self._perform(other, wanted)
 
     def _scan(self) -> None:
-        entries = [e for e in self._to_scan if e.report is None and e.job.state == "proving"]
+        """Look for new members of jobs that want to prove their end, or that lost a member and have no fork watch."""
+        entries = [e for e in self._to_scan if e.report is None]
         self._to_scan = []
         if not entries:
             return
@@ -314,29 +350,30 @@ class Run:
             self._to_scan += entries  # there are members that are not known yet: first things first
             return
         family = None
-        if self.policy.scope.kind != "only" and not self.found.sees_births:
+        # With every fork seen, another table can only show what hopped while the first one was read; it is cheap on a small machine.
+        if self.policy.scope.kind != "only" and (not self.found.sees_births or self.preparer.small):
             family = _scope.Family(self.backend.table())
-        for entry in entries:
-            if entry.job.state == "proving":
-                self._scan_one(entry, family)
+        for entry in dict.fromkeys(entries):
+            self._scan_one(entry, family)
         ended = self.backend.now()
-        self._next_scan = ended + 4 * (ended - began)
+        self._next_scan = ended + min(4 * (ended - began), _LONGEST_PAUSE_S)
 
     def _scan_one(self, entry: Entry, family: _scope.Family | None) -> None:
         ready, job = entry.ready, entry.job
         new = self.found.rescan(entry, family) if family is not None else []
         if new:
             self._perform(entry, job.joined(new, self.backend.now()))
+        if job.state != "proving":
             return
         at_s = self._clock()
         shown = _watch.evidence(
             self.backend, ready, births=self.found.births, at_s=at_s, only=self.policy.scope.kind == "only"
         )
-        if family is not None:
-            suspects = _watch.late_suspects(self.backend, family, ready, self.preparer.selected)
-        else:
-            suspects = _prepare.still_there(self.backend, ready.suspects)
-        ports = _watch.port_state(self.backend, ready, started_s=at_s, at_s=at_s)
+        suspects = _watch.late_suspects(self.preparer, family, ready, entry.doubtful.values())
+        ports = _watch.port_state(self.backend, ready, at_s=at_s)
+        if any(p.ours for p in ports) and self._held_by_another(entry):
+            self._deferred.append(entry)  # another target of this run has the port as well: wait for its end
+            return
         for port in ports:
             state = "free" if port.free else f"held by {port.holder}"
             self._tell("port", entry, None, "", f"port {port.port.lstrip(':')} {state}")
@@ -347,6 +384,12 @@ class Run:
 
     # ------------------------------------------------------------------ the end
 
+    def _held_by_another(self, entry: Entry) -> bool:
+        """Whether another target that is not settled yet was selected by the same port and still runs."""
+        port = entry.ready.target.port
+        others = (e for e in self.found.entries.values() if e is not entry and e.ready.target.port == port)
+        return any(e.job.state == "asking" for e in others)
+
     def _finish(self, entry: Entry) -> None:
         if entry.report is not None:
             return
@@ -356,7 +399,7 @@ class Run:
         job.suspects = tuple(s for s in suspects if job.respawn is None or s.ref != job.respawn.ref)
         if job.ports:  # a watch for a respawn lies between the look at them and this verdict
             at_s = self._clock()
-            job.ports = _watch.port_state(self.backend, entry.ready, started_s=at_s, at_s=at_s)
+            job.ports = _watch.port_state(self.backend, entry.ready, at_s=at_s)
             if job.respawn is not None:  # a successor that has only begun may take a free port at any moment
                 job.ports = tuple(p for p in job.ports if not p.free)
         entry.report = verdict(self.backend, entry, started_at=self.started_at)
@@ -367,6 +410,8 @@ class Run:
         self.found.end(entry)
         if entry in self._watching:
             self._watching.remove(entry)
+        self._to_scan += self._deferred
+        self._deferred.clear()
 
     def _tell(self, kind: str, entry: Entry, ref: PidRef | None, name: str, text: str) -> None:
         self._emit(kind, entry.ready.target.what, ref, name, text)
@@ -374,3 +419,7 @@ class Run:
     def _emit(self, kind: str, what: str, ref: PidRef | None, name: str, text: str, *, outcome: str = "") -> None:
         if self.on_event is not None:
             self.on_event(Event(kind, self._clock(), what, ref, name, text, outcome))
+
+
+def _shared(what: str, receipt: Receipt) -> Receipt:
+    return replace(receipt, detail=f"as part of `{what}`")

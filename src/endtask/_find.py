@@ -42,9 +42,10 @@ class Target:
         name: Full name.
         pin: Open handle, None when it was closed again to spare descriptors (then `ref` has an exact token).
         port: Protocol and port that it was selected by, None for other forms.
+        sockets: Inode numbers of the sockets that listened there.
     """
 
-    __slots__ = ("name", "pin", "port", "ref", "what")
+    __slots__ = ("name", "pin", "port", "ref", "sockets", "what")
 
     def __init__(self, what: str, ref: PidRef, name: str, pin: Pin | None, port: tuple[str, int] | None = None) -> None:
         self.what = what
@@ -52,6 +53,7 @@ class Target:
         self.name = name
         self.pin = pin
         self.port = port
+        self.sockets: frozenset[int] = frozenset()
 
     def close(self) -> None:
         """Release the handle, if it is still open and still ours."""
@@ -82,15 +84,23 @@ class Finder:
         backend: The operating system.
         wanted: Filters.
         several: Whether one word may mean several independent programs.
+        below_too: Whether what matches below another match is selected as well.
         table: A process table to take names from; None: ask for names one by one, which is cheaper when nothing else needs the table.
     """
 
     def __init__(
-        self, backend: Backend, wanted: Filter, *, several: bool = False, table: dict[int, Row] | None = None
+        self,
+        backend: Backend,
+        wanted: Filter,
+        *,
+        several: bool = False,
+        below_too: bool = False,
+        table: dict[int, Row] | None = None,
     ) -> None:
         self.backend = backend
         self.checks = compile_filter(backend, wanted)
         self.several = several
+        self.below_too = below_too
         self.table = table
         self.own_line = backend.own_line()
         self.found = Found()
@@ -243,6 +253,7 @@ class Finder:
         self._select(word, usable, confirm, nobody=nobody)
         for target in self.found.targets[before:]:
             target.port = (proto, port)
+            target.sockets = frozenset(listener.inode for listener in listeners)
 
     def _by_file(self, word: str, path: str) -> None:
         if not path:
@@ -290,8 +301,13 @@ class Finder:
             self.found.missing.append(Missing(word, f"the pid file `{path}` names {pid}: {target.text}", code))
             return
         row = self.backend.row(pid)  # read after the handle was opened, so it is the handle's process or nobody
+        if row is None:
+            target.close()
+            text = f"process {pid} of the pid file `{path}` is hidden, so whether the file is stale cannot be told"
+            self.found.missing.append(Missing(word, text, "not-permitted"))
+            return
         # A pid file is written by the process it names, so a process that is younger than the file is another one.
-        if row is not None and self.backend.age_s(row) < age_s - _PID_FILE_SLACK_S:
+        if self.backend.age_s(row) < age_s - _PID_FILE_SLACK_S:
             target.close()
             text = f"the pid file `{path}` is stale: process {pid} ({row.comm}) started after it was written"
             self.found.missing.append(Missing(word, text, "stale"))
@@ -301,13 +317,12 @@ class Finder:
     # ------------------------------------------------------------------ pin and confirm
 
     def _refuse_never(self, pid: int, word: str) -> None:
+        if pid == 1:
+            text = f"`{word}` is pid 1, which is never selected"
+            raise RefusedError(text, hint="use `systemctl` or `shutdown` to stop the system")
         if pid in self.own_line:
             who = "endtask itself" if pid == self.own_line[0] else "an ancestor of endtask"
             raise RefusedError(f"`{word}` is {who}, which is never selected", hint="run endtask from somewhere else")
-        if pid == 1:
-            raise RefusedError(
-                f"`{word}` is pid 1, which is never selected", hint="use `systemctl` or `shutdown` to stop the system"
-            )
         if self._is_kernel(pid):
             raise RefusedError(f"`{word}` is a kernel thread, which nothing can stop", hint="name a program")
 
@@ -339,7 +354,8 @@ class Finder:
                 targets.append(target)
             else:
                 target.close()  # it changed while we looked: it has ended, or it is another process by now
-        targets = self._independent(self._without_dead(targets))
+        targets = self._without_dead(targets)
+        targets = targets if self.below_too else self._independent(targets)
         if len(targets) > 1 and not self.several:
             lines = tuple(self._line(t) for t in targets)
             for target in targets:

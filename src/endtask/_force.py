@@ -6,15 +6,17 @@ Killing one after the other loses against a tree that forks while it dies; what 
 from __future__ import annotations
 
 from endtask import _scope
+from endtask._job import Force
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from endtask._backends.base import Backend, Sweep
+    from endtask._backends.base import Sweep
     from endtask._discover import Discovery, Entry
-    from endtask._job import JobMember
+    from endtask._job import Action, JobMember
     from endtask.model import Receipt
 
     Receipts = list[tuple[JobMember, Receipt]]
+    Pending = list[tuple[Entry, list[Action]]]
 
 _LAST_TRY_S = 1.0  # for holding a tree whose budget is spent already
 
@@ -26,20 +28,19 @@ def is_single(entry: Entry, discovery: Discovery) -> bool:
     return discovery.sees_births or not discovery.backend.children(entry.ready.target.ref.pid)
 
 
-def force(entry: Entry, discovery: Discovery, at_s: float) -> tuple[Receipts, list[Entry]]:
+def force(entry: Entry, discovery: Discovery, at_s: float) -> tuple[Receipts, Pending]:
     """End everything that is in scope.
 
     Returns:
-        A receipt for each process that was held or could not be held, and other entries that got new members meanwhile.
+        A receipt for each process that was held or could not be held, and what the jobs want done about the members that were found meanwhile.
     """
-    backend = discovery.backend
-    sweep = backend.open_sweep(_whole_cgroup(entry, discovery))
+    sweep = discovery.backend.open_sweep(_whole_cgroup(entry, discovery))
     try:
-        held, refused, others = _hold_all(entry, discovery, sweep)
+        held, refused, pending = _hold_all(entry, discovery, sweep)
         receipts = sweep.kill([entry.ready.pins[m.ref.pid] for m in held], at_s)
     finally:
         sweep.close()
-    return [*refused, *zip(held, receipts, strict=True)], others
+    return [*refused, *zip(held, receipts, strict=True)], pending
 
 
 def _whole_cgroup(entry: Entry, discovery: Discovery) -> str:
@@ -50,16 +51,15 @@ def _whole_cgroup(entry: Entry, discovery: Discovery) -> str:
     pids = discovery.backend.cgroup_pids(cgroup)
     if pids is None or any(p <= 1 or p in discovery.preparer.own_line for p in pids):
         return ""
-    in_scope = discovery.preparer.scope_of(entry.ready, _scope.Family(discovery.backend.table()))
-    return cgroup if all(p in in_scope or p in entry.by_pid for p in pids) else ""
+    return cgroup if all(p in entry.by_pid for p in pids) else ""
 
 
-def _hold_all(entry: Entry, discovery: Discovery, sweep: Sweep) -> tuple[list[JobMember], Receipts, list[Entry]]:
+def _hold_all(entry: Entry, discovery: Discovery, sweep: Sweep) -> tuple[list[JobMember], Receipts, Pending]:
     """Hold member after member until a look around finds nobody new."""
     backend, job = discovery.backend, entry.job
     held: list[JobMember] = []
     refused: Receipts = []
-    others: list[Entry] = []
+    pending: Pending = []
     done: set[JobMember] = set()
     limit = max(job.deadline, backend.now() + _LAST_TRY_S)
     while backend.now() < limit:
@@ -70,21 +70,22 @@ def _hold_all(entry: Entry, discovery: Discovery, sweep: Sweep) -> tuple[list[Jo
                 held.append(member)
             elif receipt.status != "gone":
                 refused.append((member, receipt))
-        fresh = _fresh(entry, discovery, backend, others)
-        job.joined(fresh, backend.now())  # its answer would be Force, which is what we are doing
-        if not fresh:
+        if not _look_again(entry, discovery, pending):
             break
-    return held, refused, others
+    return held, refused, pending
 
 
-def _fresh(entry: Entry, discovery: Discovery, backend: Backend, others: list[Entry]) -> list[JobMember]:
-    fresh: list[JobMember] = []
-    for owner, members in discovery.born():
-        if owner is entry:
-            fresh += members
-        else:
-            owner.job.joined(members, backend.now())
-            others.append(owner)
+def _look_again(entry: Entry, discovery: Discovery, pending: Pending) -> bool:
+    """Take in who is new; return whether this target got anybody."""
+    now = discovery.backend.now()
+    born = discovery.born()
     if not discovery.sees_births and discovery.preparer.policy.scope.kind != "only":
-        fresh += discovery.rescan(entry, _scope.Family(backend.table()))
-    return fresh
+        family = _scope.Family(discovery.backend.table())
+        born.append((entry, discovery.rescan(entry, family)))
+    found = False
+    for owner, members in born:
+        found = found or (owner is entry and bool(members))
+        actions = owner.job.joined(members, now)
+        # To be forced is what happens to this target's new members anyway.
+        pending.append((owner, [a for a in actions if owner is not entry or not isinstance(a, Force)]))
+    return found

@@ -7,6 +7,7 @@ Decision: a fact that could not be read gives `unknown` or an uncertain answer, 
 
 from __future__ import annotations
 
+from endtask._words import is_shell, runs_script
 from endtask.model import Facts, Forecast, Prediction
 
 TYPE_CHECKING = False
@@ -101,6 +102,8 @@ def disposition(facts: Facts, number: int) -> tuple[Answer, bool, str]:
     bit = 1 << (number - 1)
     if signals.waited & bit:
         return "waits-for-it", True, "a thread or a signalfd waits for it"
+    if signals.blocked & signals.caught & bit:
+        return "blocked", False, "it has a handler and blocks the signal at the moment, perhaps until it waits again"
     if signals.blocked & bit:
         if not signals.waited_known:
             return "blocked", False, "blocked in every thread; whether one waits for it could not be read"
@@ -155,36 +158,6 @@ _WRAPPERS: dict[str, tuple[bool | None, str]] = {
     "poetry": (None, "poetry run replaces itself on Unix"),
     "conda": (False, "conda run waits for a script that runs the program"),
 }
-_SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "busybox", "fish"))
-
-
-def is_shell(name: str, cmdline: Sequence[str] = ()) -> bool:
-    """Return whether it is a command shell.
-
-    A login shell may carry a leading dash, and a script that was started by its `#!` line has its own name and the shell in its arguments.
-    """
-    return name.lstrip("-") in _SHELLS or (bool(cmdline) and cmdline[0].rsplit("/", 1)[-1].lstrip("-") in _SHELLS)
-
-
-_SHELL_VALUES = frozenset(("--rcfile", "--init-file", "-o", "+o", "-O", "+O"))  # bash(1): options that take a value
-
-
-def runs_script(name: str, cmdline: Sequence[str]) -> bool:
-    """Return whether it is a shell that runs a script or `-c` text and not a person's commands."""
-    if not is_shell(name, cmdline):
-        return False
-    words = iter(cmdline[1:])
-    for word in words:
-        if word in _SHELL_VALUES:
-            next(words, None)
-        elif not word or word.startswith(("--", "+")):
-            continue
-        elif word.startswith("-"):
-            if "c" in word:
-                return True
-        else:
-            return True
-    return False
 
 
 def passes_on(facts: Facts, number: int = 15) -> tuple[bool | None, str]:
@@ -229,7 +202,9 @@ def forecast(
     if real is not None:
         if is_shell(facts.name, facts.cmdline) and facts.signals is not None and catches(facts.signals, 15):
             both = f"`endtask stop {facts.ref.pid}` asks that one too"
-            advice.append(f"its trap runs only when the running command {real.ref.pid} {real.name} has ended: {both}")
+            advice.append(
+                f"its trap may run only when the running command {real.ref.pid} {real.name} has ended: {both}"
+            )
         else:
             ask = real.ref.pid
             advice.append(f"ask {ask} {real.name} itself: {because}")

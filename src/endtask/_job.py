@@ -29,12 +29,14 @@ if TYPE_CHECKING:
         Receipt,
         Request,
         Respawn,
+        Row,
         Suspect,
     )
 
     State = Literal["new", "asking", "proving", "watching", "settled"]
 
 LINGER_S = 0.25
+KILL_NUMBER = 9
 # The part of a step for which a target that catches the request is left alone with its own children.
 # Over 48 real programs the best rule was: the main process first, because one that catches the request stops its children better than we can,
 # and the rest when it is gone or its grace is over.
@@ -59,6 +61,7 @@ class JobMember:
         receipts: What was sent.
         asked_step: Number of the last step that was sent to it, -1 for none.
         denied: Whether we may not ask it.
+        row: Its line of the process table when it was last looked at, None if it could not be seen.
         managed: Whether it runs the same program as the target: a worker, which a target that catches the request tells itself.
         forced: Whether force was delivered while it ran.
     """
@@ -75,6 +78,7 @@ class JobMember:
         "name",
         "receipts",
         "ref",
+        "row",
         "tie",
     )
 
@@ -92,6 +96,7 @@ class JobMember:
         self.asked_step = -1
         self.denied = False
         self.managed = False
+        self.row: Row | None = None
         self.forced = False
 
     @property
@@ -255,6 +260,12 @@ class Job:
                 return self._settle(now)
         return []
 
+    def told(self, member: JobMember, receipt: Receipt) -> None:
+        """Another job of the run sent something to a process that both own."""
+        member.receipts.append(receipt)
+        if receipt.request == "KILL" and receipt.status == "delivered" and member.exited_at is None:
+            member.forced = True
+
     def exited(self, member: JobMember, end: ProcessEnd, now: float) -> list[Action]:
         """A member has exited; seen on its handle."""
         if member.exited_at is not None:
@@ -262,6 +273,8 @@ class Job:
         self.open -= member.concerns_us and self.state != "new"
         member.exited_at = now
         member.end = end
+        if end.known and end.signal != KILL_NUMBER:
+            member.forced = False  # it had ended by itself before force could act
         if self.state != "asking":
             return []
         if not self.open:
@@ -281,6 +294,8 @@ class Job:
             self.state = "asking"
         if now >= self.deadline:
             return self._settle(now)
+        if self.rest_at is not None and not self.target.concerns_us:
+            self.rest_at = min(self.rest_at, now + LINGER_S)
         if self.current is None or (self.rest_at is not None and self.target.concerns_us):
             return []  # a plain wait, or the target still has its grace: they are asked with the rest
         if self.current.forced:
@@ -364,7 +379,9 @@ class Job:
             return self._ask(others)
         if request.kind != "signal":
             return self._ask([target])  # standard input and commands speak to the main process only
-        if others and self._left_to_target(request):
+        if self._left_to_target(
+            request
+        ):  # also when it is alone: what it starts while it cleans up is left to it as well
             alone_s = (self.step_ends - now) * TARGET_ALONE
             self.rest_at = now + (min(alone_s, SHELL_ALONE_S) if self.target_is_shell else alone_s)
             return self._ask([target])

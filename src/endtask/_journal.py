@@ -20,7 +20,9 @@ _LIMIT = 256 * 1024
 
 
 def _path() -> str:
-    base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    base = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(base):  # a relative one is to be ignored (XDG base directory specification)
+        base = os.path.join(os.path.expanduser("~"), ".local", "state")
     return os.path.join(base, "endtask", "asked")
 
 
@@ -42,7 +44,7 @@ def remember(report: Report) -> None:
             sent = [r.request for r in member.receipts if r.status == "delivered"]
             if sent and not member.exited:
                 lines.append(
-                    f"{now}\t{boot}\t{member.ref}\t{','.join(sent)}\t{target.outcome}\t{plain(member.name)!r}\n"
+                    f"{now}\t{boot}\t{member.ref}\t{_word(','.join(sent))}\t{target.outcome}\t{_word(member.name)}\n"
                 )
     if not lines:
         return
@@ -63,6 +65,11 @@ def remember(report: Report) -> None:
 
 def _is_time(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 12
+
+
+def _word(text: str) -> str:
+    """Return *text* so that it breaks no line and no field."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in plain(text))
 
 
 def recall(ref: PidRef) -> tuple[str, ...]:

@@ -306,9 +306,7 @@ class Keeper:
     def _kill_all(self) -> None:
         """KILL everything below us until a look around finds nobody new; each later end makes us look again."""
         if self._folder:
-            inside = living_below(os.getpid())
-            if write_file(self._folder + b"/cgroup.kill", b"1") == 0:
-                self._note_killed(inside)
+            write_file(self._folder + b"/cgroup.kill", b"1")  # at once: who they were is seen when they are reaped
         quiet = 0
         while quiet < 2:  # two, because a process that changes its parent can be missed once
             living = living_below(os.getpid())
@@ -342,14 +340,17 @@ class Keeper:
                 return
             pid = info.si_pid
             row = procfs.row(pid)  # a zombie still has its name
+            name = procfs.encode(row.comm) if row else b""
             status = status_words(os.waitpid(pid, 0)[1])
+            if self.phase == "force" and status == b"signal 9":
+                self._note_killed({pid: name})
             self._release(pid)
             if pid == self.main and self.main_runs:
                 self.main_runs = False
                 self.say(b"exited " + status)
             elif self.phase == "run":
                 continue
-            self.say(b"reaped %d %b %b" % (pid, procfs.encode(row.comm) if row else b"", status))
+            self.say(b"reaped %d %b %b" % (pid, name, status))
 
     # ----------------------------------------------------------------- loop
 

@@ -7,10 +7,11 @@ The fork watch must be open before the process table is read: what is born later
 from __future__ import annotations
 
 from endtask import _scope
-from endtask._inspect import catches, is_shell, predict, runs_script
+from endtask._inspect import catches, predict
 from endtask._job import SHELL_ALONE_S, TARGET_ALONE
 from endtask._plan import respawn_watch
-from endtask.errors import AccessDeniedError, GoneError, RefusedError
+from endtask._words import is_shell, runs_script
+from endtask.errors import AccessDeniedError, GoneError, OsCallError, RefusedError
 from endtask.model import Facts, PidRef, Planned, Suspect, TargetPlan
 
 TYPE_CHECKING = False
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from endtask._scope import Family
     from endtask.model import Manager, Policy, Row
 
+_SMALL = 2000  # processes whose table costs some 20 ms to read
+_KIN = 64  # members whose environment and open files are remembered for the search for suspects
 _RESTARTERS = frozenset(
     ("supervisord", "runsv", "s6-supervise", "supervise", "pm2", "PM2", "monit", "circusd", "containerd-shim")
 )
@@ -67,8 +70,10 @@ class Prepared:
         catches: Request names that the target takes itself.
         is_shell: Whether the target is a command shell.
         suspects: Orphans that may have come from it.
-        kin: What its children inherit (see `Backend.kinship`).
-        shared: Its private objects (see `Backend.shared_objects`).
+        rows: The members' lines of the process table by pid.
+        unheld: Members that no handle could be opened on.
+        kin: What children of the members inherit (see `Backend.kinship`).
+        shared: Private objects of the members (see `Backend.shared_objects`).
         origin: Where a successor would come from, None where nobody is watched.
         cmdline: Its arguments, read only if a respawn is watched for.
         warnings: What should be known before.
@@ -85,9 +90,11 @@ class Prepared:
         "origin",
         "pins",
         "row",
+        "rows",
         "shared",
         "suspects",
         "target",
+        "unheld",
         "warnings",
     )
 
@@ -101,7 +108,9 @@ class Prepared:
         self.catches: frozenset[str] | None = None
         self.suspects: tuple[Suspect, ...] = ()
         self.is_shell = False
-        self.kin = b""
+        self.kin: frozenset[bytes] = frozenset()
+        self.unheld: list[Suspect] = []
+        self.rows: dict[int, Row] = {} if row is None else {row.pid: row}
         self.shared: frozenset[str] = frozenset()
         self.origin: Origin | None = None
         self.cmdline: tuple[str, ...] = ()
@@ -116,6 +125,9 @@ class Prepared:
 
 class Preparer:
     """Prepares the targets of one run.
+
+    Attributes:
+        small: Whether the machine has so few processes that the table may be read once more without a need.
 
     Args:
         backend: The operating system.
@@ -138,6 +150,7 @@ class Preparer:
         self.policy = policy
         self.family = _scope.Family(table)
         self.births_seen = births_seen
+        self.small = len(table) <= _SMALL
         self.own_line = backend.own_line()
         self.selected = frozenset(selected)
         self.keep = frozenset(policy.scope.keep)
@@ -154,7 +167,7 @@ class Preparer:
             except GoneError:
                 return None
         target.pin = None  # the handle belongs to the prepared target from here on
-        ready = Prepared(target, self.family.table.get(target.ref.pid))
+        ready = Prepared(target, self.family.table.get(target.ref.pid) or self.backend.row(target.ref.pid))
         ready.pins[pin.ref.pid] = pin
         try:
             self._fill(ready)
@@ -169,31 +182,46 @@ class Preparer:
         ready.cgroup = self._cgroup(ready)
         self._members(ready)
         if len(ready.members) > 1:
-            self._read_catches(ready)
             ready.is_shell = is_shell(ready.target.name, self.backend.command_line(pid) or ())
+            self._read_catches(ready)
         if self.policy.scope.kind == "tree" and ready.row is not None:
+            ready.kin = frozenset(k for k in map(self.backend.kinship, list(ready.pins)[:_KIN]) if k)
             if not self.births_seen:
-                ready.kin = self.backend.kinship(pid)
-                ready.shared = self.backend.shared_objects(pid)
-            ready.suspects = find_suspects(self.backend, self.family, ready, self.selected)
+                ready.shared = self.shared(ready)
+            ready.suspects = find_suspects(self, self.family, ready)
         if self.policy.steps:
             self._watch(ready)
 
+    def shared(self, ready: Prepared) -> frozenset[str]:
+        """Return the private objects of the members; what an ancestor holds too was given to more than this target."""
+        shared = frozenset[str]().union(*map(self.backend.shared_objects, list(ready.pins)[:_KIN]))
+        for ancestor in ready.above if shared else ():
+            shared -= self.backend.shared_objects(ancestor)
+        return shared
+
     # ------------------------------------------------------------------ members
+
+    def check(self, targets: Iterable[Target]) -> None:
+        """Refuse what must not be stopped with this scope, before anything is sent.
+
+        Raises:
+            RefusedError: A target is in the root cgroup and the scope is its cgroup.
+        """
+        if self.policy.scope.kind != "cgroup":
+            return
+        for target in targets:
+            if self.backend.cgroup(target.ref.pid) in ("", "/"):
+                text = f"process {target.ref.pid} is in the root cgroup, which holds the whole system"
+                raise RefusedError(text, hint="use `--tree`, `--session-of` or `--group`")
 
     def _cgroup(self, ready: Prepared) -> str:
         """Return the cgroup that counts for the scope: the one asked for, or one that only this program is in."""
         kind = self.policy.scope.kind
+        row = ready.row
         pid = ready.target.ref.pid
         if kind == "cgroup":
-            cgroup = self.backend.cgroup(pid)
-            if cgroup in ("", "/"):
-                raise RefusedError(
-                    f"process {pid} is in the root cgroup, which holds the whole system",
-                    hint="use `--tree`, `--session-of` or `--group`",
-                )
-            return cgroup
-        if kind != "tree" or (ready.row is not None and ready.row.ppid in self.own_line and ready.row.ppid > 1):
+            return self.backend.cgroup(pid)
+        if kind != "tree" or row is None or (row.ppid in self.own_line and row.ppid > 1):
             return ""
         cgroup = self.backend.cgroup(pid)
         if not _scope.own_cgroup(cgroup):
@@ -201,55 +229,81 @@ class Preparer:
         inside = self.backend.cgroup_pids(cgroup) or ()
         if pid not in inside or any(p in inside for p in (*ready.above, *self.own_line)):
             return ""
-        return cgroup
+        # The main process of a unit is its oldest; whoever is younger may be one job among others.
+        rows = [self.family.table[p] for p in inside if p in self.family.table]
+        return cgroup if all(r.start >= row.start for r in rows) else ""
 
     def _members(self, ready: Prepared) -> None:
         ready.members = [(ready.target.ref, ready.target.name, "target", self._is_kept(ready.target.ref, ready))]
-        if self.policy.scope.kind == "only":
+        if self.policy.scope.kind == "only" or ready.row is None:
             return
-        for pid, tie in self.scope_of(ready).items():
+        for pid, tie in self._ties(ready, ready.row):
             if pid not in ready.pins:
-                self.add_member(ready, pid, tie)
+                self._add_member(ready, pid, tie)
 
-    def scope_of(self, ready: Prepared, family: Family | None = None) -> dict[int, str]:
-        """Return pid and tie of everything in scope by one process table, the target first, parents before children."""
-        family = family or self.family
-        kind = self.policy.scope.kind
-        target = ready.target.ref.pid
-        cgroup_pids = (self.backend.cgroup_pids(ready.cgroup) or ()) if ready.cgroup else ()
-        if kind == "tree":
-            start = ready.row.start if ready.row is not None else None
-            ties = _scope.owned(family, target, start, cgroup_pids, ready.cgroup)
+    def _ties(self, ready: Prepared, row: Row) -> list[tuple[int, str]]:
+        """Return pid and tie of everything in scope, the target first, parents before children."""
+        if self.policy.scope.kind == "tree":
+            ties = _scope.owned(self.family, row.pid, self._cgroup_pids(ready), ready.cgroup)
         else:
-            ties = _scope.whole(family, target, kind, cgroup_pids, ready.cgroup)
+            ties = _scope.whole(self.family, row, self.policy.scope.kind, self._cgroup_pids(ready), ready.cgroup)
+        return self._ordered(ties, row.pid)
+
+    def later(
+        self, ready: Prepared, top: Row, family: Family, living: Iterable[int], rows: Iterable[Row | None]
+    ) -> list[tuple[int, str]]:
+        """Return pid and tie of what a later table puts in scope.
+
+        Args:
+            ready: The target.
+            top: Its row from before the stop.
+            family: The later table.
+            living: Members that still run.
+            rows: Rows of all members, the exited ones included: whoever led a session or group gives it its name.
+        """
+        if self.policy.scope.kind != "tree":
+            ties = _scope.whole(family, top, self.policy.scope.kind, self._cgroup_pids(ready), ready.cgroup)
+            return [(pid, tie) for pid, tie in self._ordered(ties, 0) if tie != "target"]
+        ties = dict.fromkeys(living, ("", 0))
+        for pid in tuple(ties):
+            family.descendants(pid, ties)
+        for row in rows:
+            if row is not None and row.sid == row.pid:
+                _scope.orphans(family, top, family.sessions.get(row.pid, ()), f"session {row.pid}", ties)
+            if row is not None and row.pgid == row.pid:
+                _scope.orphans(family, top, family.groups.get(row.pid, ()), f"group {row.pid}", ties)
+        _scope.orphans(family, top, self._cgroup_pids(ready), f"cgroup {ready.cgroup}", ties)
+        return self._ordered(ties, 0)
+
+    def _cgroup_pids(self, ready: Prepared) -> Iterable[int]:
+        return (self.backend.cgroup_pids(ready.cgroup) or ()) if ready.cgroup else ()
+
+    def _ordered(self, ties: dict[int, tuple[str, int]], target: int) -> list[tuple[int, str]]:
         ordered = sorted(ties.items(), key=lambda item: item[1][1])
-        return {pid: tie for pid, (tie, _depth) in ordered if pid == target or not self._never(pid)}
+        return [(pid, tie) for pid, (tie, _depth) in ordered if pid == target or not self._never(pid)]
 
     def _never(self, pid: int) -> bool:
         return pid <= 1 or pid in self.own_line
 
-    def add_member(self, ready: Prepared, pid: int, tie: str, family: Family | None = None) -> bool:
+    def _add_member(self, ready: Prepared, pid: int, tie: str) -> None:
         """Open a handle on a process that the table puts in scope, if it is still the one the table meant."""
-        expected = (family or self.family).table.get(pid)
+        expected = self.family.table[pid]
         try:
             pin = self.backend.pin(pid)
         except GoneError:
-            return False
-        except AccessDeniedError:
-            ready.warnings.append(f"{pid} belongs to it ({tie}), and no handle on it may be opened")
-            return False
+            return
+        except OsCallError as exc:
+            because = f"belongs to it ({tie}); no handle on it could be opened: {exc.message}"
+            ready.unheld.append(Suspect(PidRef(pid), expected.comm, because))
+            return
         row = self.backend.row(pid)
         # The handle was opened first and this row was read after it, so a row like the table's means that the handle holds the table's process.
-        if expected is not None and (
-            row is None or row.start != expected.start or (row.comm != expected.comm and row.ppid != expected.ppid)
-        ):
+        if row is None or row.start != expected.start or (row.comm != expected.comm and row.ppid != expected.ppid):
             pin.close()
-            return False
-        short = row.comm if row is not None else ""
-        name = self.backend.full_name(pid, short)
+            return
         ready.pins[pid] = pin
-        ready.members.append((pin.ref, name, tie, self._is_kept(pin.ref, ready)))
-        return True
+        ready.rows[pid] = row
+        ready.members.append((pin.ref, self.backend.full_name(pid, row.comm), tie, self._is_kept(pin.ref, ready)))
 
     def _is_kept(self, ref: PidRef, ready: Prepared) -> bool:
         """Whether `keep` names the process or one above it within the target."""
@@ -323,47 +377,47 @@ class Preparer:
         self._origins.clear()
 
 
-def find_suspects(backend: Backend, family: Family, ready: Prepared, selected: frozenset[int]) -> tuple[Suspect, ...]:
+def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[Suspect, ...]:
     """Return the orphans that may have come from the target: their origin is likely, and nothing proves it."""
-    top = ready.row
+    top, backend = ready.row, preparer.backend
     if top is None:
         return ()
-    candidates = _scope.suspects(family, top, ready.above, (*ready.pins, *selected))
-    if not candidates:
-        return ()
-    pid = top.pid
-    kin = ready.kin or backend.kinship(pid)
-    shared = ready.shared or backend.shared_objects(pid)
-    ready.kin, ready.shared = kin, shared
-    for ancestor in ready.above if shared else ():
-        shared -= backend.shared_objects(ancestor)  # what an ancestor holds too was given to more than this target
-    strict = _scope.is_orphan(
-        family, top
-    )  # itself a daemon: it shares its environment with every daemon of the same shell
+    known = (*ready.pins, *preparer.selected, *preparer.own_line)
     found = []
-    for row in candidates:
-        because = _kinship(backend, row, top, kin, shared, strict=strict)
-        if because:
-            suspect = _as_suspect(backend, row, because)
-            if suspect is not None:
-                found.append(suspect)
-    return tuple(found)
+    candidates = _scope.suspects(family, top, ready.above, known)
+    if candidates:
+        shared = ready.shared = ready.shared or preparer.shared(ready)
+        strict = _scope.is_orphan(
+            family, top
+        )  # itself a daemon: it shares its environment with every daemon of the same shell
+        for row in candidates:
+            because = _kinship(backend, row, top, ready.kin, shared, strict=strict)
+            if because:
+                found.append((row, because))
+    for row in _scope.group_strangers(family, top, known):
+        found.append((row, f"in its process group, and its parent {row.ppid} may have started it or adopted it"))
+    suspects = [as_suspect(backend, row, because) for row, because in found]
+    return tuple(s for s in suspects if s is not None)
 
 
-def _kinship(backend: Backend, row: Row, top: Row, kin: bytes, shared: frozenset[str], *, strict: bool) -> str:
+def _kinship(
+    backend: Backend, row: Row, top: Row, kin: frozenset[bytes], shared: frozenset[str], *, strict: bool
+) -> str:
     both = shared & backend.shared_objects(row.pid) if shared else frozenset()
     if both:
         return f"an orphan that has {min(both)} open, as {top.pid} has"
-    if kin and backend.kinship(row.pid) == kin and (not strict or row.comm == top.comm):
+    if backend.kinship(row.pid) in kin and (not strict or row.comm == top.comm):
         return f"an orphan that started after {top.pid} with the same environment"
     return ""
 
 
-def _as_suspect(backend: Backend, row: Row, because: str) -> Suspect | None:
+def as_suspect(backend: Backend, row: Row, because: str) -> Suspect | None:
     try:
         pin = backend.pin(row.pid)
-    except (GoneError, AccessDeniedError):
-        return None  # ignored: it has gone, or it is not ours to name
+    except GoneError:
+        return None
+    except OsCallError:
+        return Suspect(PidRef(row.pid), row.comm, because)
     try:
         again = backend.row(row.pid)
         if again is None or again.start != row.start or backend.exited(pin):
@@ -382,7 +436,7 @@ def still_there(backend: Backend, suspects: Iterable[Suspect]) -> tuple[Suspect,
             pin = backend.pin(suspect.ref.pid, suspect.ref.token)
         except GoneError:
             continue
-        except AccessDeniedError:
+        except OsCallError:
             alive.append(suspect)
             continue
         if not backend.exited(pin):

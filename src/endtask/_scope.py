@@ -9,6 +9,8 @@ Rejected: acting on likely ties. Two daemons started by one script share their e
 
 from __future__ import annotations
 
+from endtask._words import is_shell
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,41 +92,37 @@ class Family:
                 queue.append((child, level + 1))
 
 
-def owned(
-    family: Family, target: int, start: int | None = None, cgroup_pids: Iterable[int] = (), cgroup: str = ""
-) -> Ties:
-    """Return what *target* owns, itself first.
+def owned(family: Family, target: int, cgroup_pids: Iterable[int] = (), cgroup: str = "") -> Ties:
+    """Return what *target* owns, itself first, while it is there.
 
     Args:
         family: The process table.
-        target: Pid of the target; it may be gone (then only what carries its ids is found).
-        start: Start time of the target; another process that has its pid by now is not taken for it.
-            While a session or group of that id has members the kernel does not give the number away, so then there are none.
+        target: Pid of the target.
         cgroup_pids: Members of a cgroup that is the target's own, empty if it has none of its own.
         cgroup: That cgroup's path, for the words.
     """
     ties: Ties = {target: ("target", 0)}
     row = family.table.get(target)
-    if row is not None and start is not None and row.start != start:
+    if row is None:
         return ties
     family.descendants(target, ties)
-    _orphans(family, row, cgroup_pids, f"cgroup {cgroup}", ties)
+    orphans(family, row, cgroup_pids, f"cgroup {cgroup}", ties)
     done: set[int] = set()
     while len(done) < len(ties):  # sessions and groups of the members, and of what they bring in
         for pid in [p for p in ties if p not in done]:
             done.add(pid)
-            member = family.table.get(pid)
-            if member is None or member.sid == pid:
-                _orphans(family, row, family.sessions.get(pid, ()), f"session {pid}", ties)
-            if member is None or member.pgid == pid:
-                _orphans(family, row, family.groups.get(pid, ()), f"group {pid}", ties)
+            if family.table[pid].sid == pid:
+                orphans(family, row, family.sessions.get(pid, ()), f"session {pid}", ties)
+            if family.table[pid].pgid == pid:
+                orphans(family, row, family.groups.get(pid, ()), f"group {pid}", ties)
     return ties
 
 
-def _orphans(family: Family, top: Row | None, pids: Iterable[int], tie: str, ties: Ties) -> None:
+def orphans(family: Family, top: Row, pids: Iterable[int], tie: str, ties: Ties) -> None:
+    """Add those of *pids* to *ties* that lost their parent and are not older than *top*, and what is below them."""
     for pid in pids:
         row = family.table.get(pid)
-        if pid in ties or row is None or row.kernel or (top is not None and row.start < top.start):
+        if pid in ties or row is None or row.kernel or row.start < top.start:
             continue
         if is_orphan(family, row):
             ties[pid] = (tie, 1)
@@ -145,18 +143,25 @@ def is_orphan(family: Family, row: Row) -> bool:
     return row.sid not in (parent.sid, row.pid)
 
 
-def whole(family: Family, target: int, kind: str, cgroup_pids: Iterable[int] = (), cgroup: str = "") -> Ties:
-    """Return everything of a scope that is not a tree: the target's process group, session or cgroup, or only itself."""
-    ties: Ties = {target: ("target", 0)}
-    row = family.table.get(target)
-    if kind == "only" or row is None:
+def whole(family: Family, target: Row, kind: str, cgroup_pids: Iterable[int] = (), cgroup: str = "") -> Ties:
+    """Return everything of a scope that is not a tree: the target's process group, session or cgroup, or only itself.
+
+    Args:
+        family: The process table.
+        target: The target's row as it was when the run began; it may be gone by now.
+        kind: `only`, `group`, `session` or `cgroup`.
+        cgroup_pids: Members of the cgroup.
+        cgroup: Its path, for the words.
+    """
+    ties: Ties = {target.pid: ("target", 0)}
+    if kind == "only":
         return ties
     if kind == "group":
-        pids: Iterable[int] = family.groups.get(row.pgid, ())
-        tie = f"group {row.pgid}"
+        pids: Iterable[int] = family.groups.get(target.pgid, ())
+        tie = f"group {target.pgid}"
     elif kind == "session":
-        pids = family.sessions.get(row.sid, ())
-        tie = f"session {row.sid}"
+        pids = family.sessions.get(target.sid, ())
+        tie = f"session {target.sid}"
     else:
         pids = cgroup_pids
         tie = f"cgroup {cgroup}"
@@ -165,6 +170,23 @@ def whole(family: Family, target: int, kind: str, cgroup_pids: Iterable[int] = (
         if other is not None and not other.kernel and pid not in ties:
             ties[pid] = (tie, 1)
     return ties
+
+
+def group_strangers(family: Family, target: Row, known: Iterable[int]) -> list[Row]:
+    """Return members of a group that the target leads whose parent may have started or adopted them; nobody can tell which.
+
+    The other half of a shell's pipeline is innocent: its parent is the shell that started the target too.
+    """
+    if target.pgid != target.pid:
+        return []
+    members = set(known)
+    found = []
+    for pid in family.groups.get(target.pid, ()):
+        row = family.table[pid]
+        parent = family.table.get(row.ppid)
+        if pid not in members and parent is not None and not is_shell(parent.comm) and row.start >= target.start:
+            found.append(row)
+    return found
 
 
 def suspects(family: Family, top: Row, above: Iterable[int], known: Iterable[int]) -> list[Row]:
@@ -194,6 +216,11 @@ _REAPERS = frozenset(
 )
 
 
+def adopts(name: str) -> bool:
+    """Return whether a program of that name is known to adopt orphans."""
+    return name in _REAPERS
+
+
 def _adopted(family: Family, row: Row, parent: int) -> bool:
     """Return whether *parent* looks like the adopter of *row*, not like the one that forked it.
 
@@ -201,16 +228,28 @@ def _adopted(family: Family, row: Row, parent: int) -> bool:
     The id 0 only says that the leader lives outside of our pid namespace.
     """
     above = family.table.get(parent)
-    if above is not None and above.comm in _REAPERS:
+    if above is not None and adopts(above.comm):
         return True
     if parent == 1 and row.sid == row.pid:
         return True  # leads a session of its own below pid 1, as daemons do
     return any(leader and leader not in family.table for leader in (row.sid, row.pgid))
 
 
+_SHARED_UNITS = frozenset(("cron.service", "crond.service", "atd.service", "ssh.service", "sshd.service"))
+_CONTAINERS = ("docker-", "libpod-", "cri-containerd-", "crio-", "nerdctl-")
+
+
 def own_cgroup(cgroup: str) -> bool:
-    """Return whether a cgroup of that name can belong to one program: not the root, not a login session, not a slice."""
-    leaf = cgroup.rsplit("/", 1)[-1]
-    if not leaf or leaf.endswith(".slice") or leaf in ("init.scope", "user.slice"):
-        return False
-    return not leaf.startswith(("session-", "user@"))
+    """Return whether a cgroup of that name holds one program: a service, or a container.
+
+    Not a scope of a login or of a terminal, where unrelated jobs live together, and not a service whose children are other people's jobs.
+    """
+    parent, _, leaf = cgroup.rpartition("/")
+    if leaf.endswith(".service"):
+        return leaf not in _SHARED_UNITS and not leaf.startswith("user@")
+    if leaf.endswith(".scope"):
+        return leaf.startswith(_CONTAINERS)
+    return parent.endswith("/docker") and len(leaf) == _CONTAINER_ID
+
+
+_CONTAINER_ID = 64  # hexadecimal digits

@@ -12,12 +12,15 @@ from endtask.model import Evidence, PidRef, PortState, Respawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from endtask._backends.base import Backend, ForkWatch, Pin
-    from endtask._prepare import Origin, Prepared
+    from endtask._prepare import Origin, Prepared, Preparer
     from endtask._scope import Family
     from endtask.model import Listener, Row, Suspect
 
 
+_TICK_S = 0.02  # start times come in ticks of 10 ms
 _ROUNDS = 4  # of births that are taken in before anything else gets its turn
 
 
@@ -78,6 +81,11 @@ class Births:
         """
         born = []
         self._pull()
+        if (
+            self._watch.lost
+        ):  # without the lost event of a pid's reuse, the forks of a stranger would be taken for a member's
+            self._queue.clear()
+            return []
         for _round in range(_ROUNDS):
             batch, first = self._queue, self._first
             self._queue = []
@@ -140,6 +148,9 @@ def evidence(
         found = [Evidence(mechanism, "observed", text, at_s)]
     if only:
         return tuple(found)
+    if ready.row is None:
+        text = "the process is hidden from us, so what it had started before cannot be seen"
+        return (*found, Evidence("process-table", "unproven", text, at_s))
     if ready.cgroup and backend.cgroup_empty(ready.cgroup):
         found.append(Evidence("cgroup-empty", "proved", f"the kernel reports the cgroup {ready.cgroup} as empty", at_s))
     if births is not None and births.complete:
@@ -151,37 +162,38 @@ def evidence(
     return tuple(found)
 
 
-def late_suspects(backend: Backend, family: Family, ready: Prepared, selected: frozenset[int]) -> tuple[Suspect, ...]:
-    """Return suspects that the table shows after the end, and those from before that still run."""
-    before = _prepare.still_there(backend, ready.suspects)
-    known = {s.ref.pid for s in before}
-    return (*before, *(s for s in _prepare.find_suspects(backend, family, ready, selected) if s.ref.pid not in known))
+def late_suspects(
+    preparer: Preparer, family: Family | None, ready: Prepared, doubtful: Iterable[Suspect]
+) -> tuple[Suspect, ...]:
+    """Return the suspects that still run: those from before, the doubtful, and those that a later table shows."""
+    found = {s.ref.pid: s for s in _prepare.still_there(preparer.backend, (*ready.suspects, *doubtful))}
+    if family is not None and preparer.policy.scope.kind == "tree":
+        for suspect in _prepare.find_suspects(preparer, family, ready):
+            found.setdefault(suspect.ref.pid, suspect)
+    return tuple(found.values())
 
 
 # --------------------------------------------------------------------------- ports
 
 
-def port_state(backend: Backend, ready: Prepared, *, started_s: float, at_s: float) -> tuple[PortState, ...]:
+def port_state(backend: Backend, ready: Prepared, *, at_s: float) -> tuple[PortState, ...]:
     """Return the state of the port that the target was named by, nothing for other targets.
 
-    A listener that is younger than the run is somebody new and not our failure; an older one shares the socket with the target.
+    A socket that was there before is the target's, whoever holds it now; a new one is somebody else's and not our failure.
     """
-    if ready.target.port is None:
+    target = ready.target
+    if target.port is None:
         return ()
-    proto, port = ready.target.port
+    proto, port = target.port
     word = f":{port}" if proto == "tcp" else f"{proto}:{port}"
     listeners = backend.listeners(proto, port)
     if not listeners:
         return (PortState(word, free=True, at_s=at_s),)
     pids = sorted({p for listener in listeners for p in listener.pids})
-    ours = not pids or any(_older(backend, p, started_s) for p in pids if p not in ready.pins)
+    kept = {ref.pid for ref, _name, _tie, is_kept in ready.members if is_kept}
+    ours = any(li.inode in target.sockets and not (li.pids and kept.issuperset(li.pids)) for li in listeners)
     holder = ", ".join(f"{p} {backend.short_name(p) or '?'}" for p in pids) or _hidden(backend, listeners)
     return (PortState(word, free=False, holder=holder, holder_pid=pids[0] if pids else 0, ours=ours, at_s=at_s),)
-
-
-def _older(backend: Backend, pid: int, started_s: float) -> bool:
-    row = backend.row(pid)
-    return row is not None and backend.age_s(row) > started_s
 
 
 def _hidden(backend: Backend, listeners: list[Listener]) -> str:
@@ -206,7 +218,9 @@ def newcomers(backend: Backend, origin: Origin) -> list[Row]:
     return [r for r in rows if r is not None and (r.pid not in known or (r.pid, r.start) not in origin.siblings)]
 
 
-def successor(backend: Backend, ready: Prepared, origin: Origin, rows: list[Row], at_s: float) -> Respawn | None:
+def successor(
+    backend: Backend, ready: Prepared, origin: Origin, rows: list[Row], ended_at: float | None, at_s: float
+) -> Respawn | None:
     """Return who has taken the place of the target, None if nobody has yet.
 
     Args:
@@ -214,6 +228,7 @@ def successor(backend: Backend, ready: Prepared, origin: Origin, rows: list[Row]
         ready: The target.
         origin: Where a successor would come from.
         rows: What came from there since.
+        ended_at: Backend time at which the target's exit was seen.
         at_s: Seconds since the start of the run.
     """
     old = ready.row
@@ -224,7 +239,11 @@ def successor(backend: Backend, ready: Prepared, origin: Origin, rows: list[Row]
         holders = (backend.row(p) for listener in backend.listeners(proto, port) for p in listener.pids)
         rows = [*rows, *(r for r in holders if r is not None and (r.pid, r.start) not in origin.siblings)]
     for row in rows:
-        if row.start >= old.start and row.pid not in ready.pins and row.state != "Z":
+        if row.start < old.start or row.pid in ready.pins or row.state == "Z":
+            continue
+        # Below an adopter, whoever was there before the target had ended may be the target's own child.
+        late = ended_at is not None and backend.age_s(row) <= backend.now() - ended_at + _TICK_S
+        if late or not (row.ppid == 1 or _scope.adopts(origin.name)):
             found = _succeeds(backend, ready, origin, row, at_s)
             if found is not None:
                 return found

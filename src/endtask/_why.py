@@ -6,7 +6,8 @@ A reason that follows from facts is certain; anything else says that it is a gue
 
 from __future__ import annotations
 
-from endtask._inspect import catches, disposition, runs_script
+from endtask._inspect import catches, disposition
+from endtask._words import runs_script
 from endtask.model import Reason, Request
 
 TYPE_CHECKING = False
@@ -166,23 +167,19 @@ def _by_disposition(facts: Facts, request: Request, who: str, *, asked: bool) ->
             f"{who} is the first process of its pid namespace and has no handler for {name}: the kernel throws it away"
         )
         return [Reason("namespace-init", text, certain, "only KILL from outside works: `--force-after 5s`", pid)]
+    if word == "blocked" and not certain and facts.signals is not None and catches(facts.signals, request.number):
+        text = f"{who} has a handler for {name} and blocks it at the moment"
+        return [Reason("blocked", text, certain=False, next="give it more time with `--timeout`", pid=pid)]
     if word == "blocked":
-        return [
-            Reason(
-                "blocked",
-                f"{who} blocks {name} in every thread: it stays pending",
-                certain,
-                f"`endtask stop {pid} --force-after 5s`",
-                pid,
-            )
-        ]
+        text = f"{who} blocks {name} in every thread: it stays pending"
+        return [Reason("blocked", text, certain, _another_way(facts), pid)]
     if word in ("handler", "waits-for-it") and asked:
         pending = facts.signals is not None and facts.signals.pending & (1 << (request.number - 1))
         if pending:
             busy = f"{who} has a handler for {name} but has not taken it yet: its main thread is busy"
             return [Reason("not-taken", busy, certain=False, pid=pid)]
         if runs_script(facts.name, facts.cmdline):
-            text = f"{who} is a shell with a trap for {name}: it runs the trap only after the command that it waits for has ended"
+            text = f"{who} is a shell with a trap for {name}: it may run the trap only after the command that it waits for has ended"
             return [Reason("shell-trap", text, certain=False, next="ask the running command itself", pid=pid)]
         text = f"{who} took {name} with its own handler and is still running: it is cleaning up, waiting for something, or has decided to stay"
         return [Reason("handler", text, certain=False, next="give it more time with `--timeout`", pid=pid)]
@@ -262,13 +259,19 @@ def scope_reasons(job: Job) -> list[Reason]:
                 pid=suspect.ref.pid,
             )
         )
+    kept = {m.ref.pid for m in job.members if m.kept}
     for port in job.ports:
-        if not port.free:
-            code = "port-held" if port.ours else "port-taken"
-            text = f"port {port.port} is held by {port.holder}" + (
-                "" if port.ours else ", which started after the request and is not part of the target"
-            )
-            found.append(Reason(code, text, pid=port.holder_pid, next=f"endtask look {port.port}"))
+        if port.free:
+            continue
+        text = f"port {port.port} is held by {port.holder}"
+        code = "port-held"
+        if not port.ours:
+            is_kept = port.holder_pid in kept
+            code = "port-kept" if is_kept else "port-taken"
+            text += ", which was to be left alone" if is_kept else ", which is not part of the target"
+        found.append(
+            Reason(code, text, pid=port.holder_pid, next="" if code == "port-kept" else f"endtask look {port.port}")
+        )
     if job.respawn is not None:
         text = f"{job.respawn.by} started it again as {job.respawn.ref.pid} {job.respawn.name}"
         found.append(Reason("respawned", text, next=job.respawn.next, pid=job.respawn.ref.pid))

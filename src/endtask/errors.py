@@ -37,6 +37,9 @@ class EndtaskError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:  # arguments that are keywords only do not survive the default way
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
 
 class UsageError(EndtaskError):
     """What was asked for makes no sense; nothing was done."""
@@ -111,3 +114,10 @@ class GoneError(OsCallError):
     """The process has gone (ESRCH): it was reaped before we could act on it."""
 
     exit_code = 1
+
+
+def _rebuild(kind: type[EndtaskError], args: tuple[object, ...], fields: dict[str, object]) -> EndtaskError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error

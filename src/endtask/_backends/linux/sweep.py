@@ -201,7 +201,7 @@ class HoldSweep:
             return _gone()
         if self._thawed:
             self._thawed = not self._freeze()
-        if self._procs >= 0 and self._moves_well and not self._thawed:
+        if self._procs >= 0 and not self._thawed:
             answer = self._move(mine)
             if answer is not False:
                 return answer
@@ -213,6 +213,11 @@ class HoldSweep:
         where = cgroups.paths(pid)
         origin = self._at.v2.folder(where.v2) if self._at.v2 and where and where.v2 else None
         if origin is None:
+            return False
+        if origin == self._guardian.held.folder:
+            self._adopt(pid, pin.ref.token)
+            return None
+        if not self._moves_well:
             return False
         self._guardian.note(b"move %d %b %b" % (pid, pin.ref.token.encode(), origin))
         # The kernel takes a pid here and no pidfd: who it means is checked right before and right after.
@@ -230,6 +235,14 @@ class HoldSweep:
             return self._not_held(pin)
         self._moves_well = time.monotonic() - began < _SLOW_S
         return None
+
+    def _adopt(self, pid: int, token: str) -> None:
+        """It was born into our cgroup, because its parent was forking while it was moved: frozen since its first moment."""
+        row = procfs.row(pid)
+        moved = self._guardian.held.moved
+        homes = [at for (parent, _), at in moved.items() if row and parent == row.ppid]
+        home = homes[0] if homes else self._guardian.held.folder.rpartition(b"/")[0]
+        self._guardian.note(b"move %d %b %b" % (pid, token.encode(), home))
 
     def _not_held(self, pin: LinuxPin) -> Receipt:
         self._guardian.held.forget(pin.ref.pid, pin.ref.token)
@@ -276,7 +289,7 @@ class HoldSweep:
         """
         deadline = time.monotonic() + _SETTLE_S
         while self._restless:
-            self._restless = [pin for pin in self._restless if not (_is_still(pin.ref.pid) or self._pins.exited(pin))]
+            self._restless = [pin for pin in self._restless if not self._rests(pin)]
             if not self._restless:
                 break
             if time.monotonic() >= deadline:
@@ -284,6 +297,13 @@ class HoldSweep:
             # There is no event for a stop of somebody else's child. This lets them run, and an exit ends it at once.
             wait_readable(self._restless[0].fd, _LOOK_MS)
         return True
+
+    def _rests(self, pin: LinuxPin) -> bool:
+        if pin.fd < 0 or _is_still(pin.ref.pid) or self._pins.exited(pin):
+            return True  # a pin that was closed meanwhile concerns nobody any more
+        # In somebody else's freezer SIGSTOP stays pending, and nothing moves.
+        where = cgroups.paths(pin.ref.pid)
+        return where is not None and cgroups.frozen(where, self._at) != ""
 
     # ----------------------------------------------------------------- kill
 

@@ -382,6 +382,8 @@ class SimBackend:
         if process is None:
             return Receipt(request.name, "gone", at_s, "pidfd_send_signal: no such process")
         number = request.number
+        if request.forced and process.exited:
+            return Receipt(request.name, "gone", at_s, "it had exited already")
         if request.kind == "stdin":
             number = STDIN
             if "stdin" not in process.flags or process.exited:

@@ -187,7 +187,8 @@ class SimForkWatch:
 class SimSweep:
     """Holds processes and ends them; the system lets go of what is held when we die.
 
-    `sigstop` can be undone by a CONT from anywhere; `cgroup-freeze` cannot; `cgroup.kill` ends a whole cgroup in one instant.
+    `sigstop` can be undone by a CONT from anywhere, and a fork that is under way goes on after it; `cgroup-freeze` waits for such forks;
+    `cgroup.kill` ends a whole cgroup in one instant.
     """
 
     def __init__(self, backend: SimBackend, cgroup: str) -> None:
@@ -195,6 +196,7 @@ class SimSweep:
         world = backend.system.world
         self._cgroup = cgroup if world.sweep == "cgroup.kill" and world.cgroups else ""
         self._mechanism = "cgroup.kill" if self._cgroup else "sigstop" if world.sweep == "cgroup.kill" else world.sweep
+        self._rest_at = 0.0
         self.held: list[Process] = []
 
     @property
@@ -209,11 +211,22 @@ class SimSweep:
             return Receipt("KILL", "gone", 0.0, "hold: no such process")
         if not backend.system.may_signal(backend.uid, process):
             return Receipt("KILL", "denied", 0.0, "hold: operation not permitted")
+        if process.exited:
+            return Receipt("KILL", "gone", 0.0, "it had exited already")
         backend.note(process, 0)
-        if not process.exited and not process.kernel:
+        if not process.kernel:
+            if self._mechanism == "sigstop":
+                self._rest_at = max(self._rest_at, backend.system.fork_in_flight(process))
             backend.system.hold(process)
             self.held.append(process)
         return None
+
+    def settle(self) -> bool:
+        """Wait until no fork is under way any more; see `LinuxBackend`'s sweep."""
+        self._backend.tick()
+        if self._rest_at > self._backend.system.now:
+            self._backend.system.advance_to(self._rest_at)
+        return True
 
     def kill(self, pins: Sequence[Pin], at_s: float) -> list[Receipt]:
         backend = self._backend

@@ -456,6 +456,27 @@ class System:
         process.held_by_us = True
         self.hinder(process, HELD)
 
+    def fork_in_flight(self, process: Process) -> float:
+        """Let a fork that has begun be completed although SIGSTOP has arrived; return when (the past if there is none).
+
+        copy_process in kernel/fork.c collects signals for later; only KILL breaks a fork off.
+        """
+        frame = process.frames[-1] if process.frames else None
+        if frame is None or process.block or self.rng.random() < 0.5:
+            return 0.0
+        op = next((o for o in frame.ops[frame.at : frame.at + 2] if o.do in ("fork", "forks") and o.child is not None), None)
+        if op is None or op.child is None:
+            return 0.0
+        child = op.child
+        when = self.now + 2 * self.world.call_s * self.rng.random()
+
+        def complete(parent: Process, _: int) -> None:
+            if not parent.exited and not parent.block & DYING:
+                self.fork(parent, child)
+
+        self.at(when, complete, process)
+        return when
+
     def let_go(self, processes: Iterable[Process]) -> None:
         """A sweep of ours, or the guardian after our death, lets them run on."""
         for process in processes:

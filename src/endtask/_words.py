@@ -1,0 +1,36 @@
+"""Small facts about names that several stages share (pure)."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SHELLS = frozenset(("sh", "bash", "dash", "zsh", "ksh", "mksh", "ash", "busybox", "fish"))
+_SHELL_VALUES = frozenset(("--rcfile", "--init-file", "-o", "+o", "-O", "+O"))  # bash(1): options that take a value
+
+
+def is_shell(name: str, cmdline: Sequence[str] = ()) -> bool:
+    """Return whether it is a command shell.
+
+    A login shell may carry a leading dash, and a script that was started by its `#!` line has its own name and the shell in its arguments.
+    """
+    return name.lstrip("-") in _SHELLS or (bool(cmdline) and cmdline[0].rsplit("/", 1)[-1].lstrip("-") in _SHELLS)
+
+
+def runs_script(name: str, cmdline: Sequence[str]) -> bool:
+    """Return whether it is a shell that runs a script or `-c` text and not a person's commands."""
+    if not is_shell(name, cmdline):
+        return False
+    words = iter(cmdline[1:])
+    for word in words:
+        if word in _SHELL_VALUES:
+            next(words, None)
+        elif not word or word.startswith(("--", "+")):
+            continue
+        elif word.startswith("-"):
+            if "c" in word:
+                return True
+        else:
+            return True
+    return False

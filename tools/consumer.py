@@ -1,0 +1,48 @@
+"""A program that uses every public function with types: checked against the installed wheel, never run."""
+
+from __future__ import annotations
+
+import endtask
+
+
+def plain() -> int:
+    """Stop, and read everything of the report."""
+    report: endtask.Report = endtask.stop("nginx", ":3000", 4711, timeout_s=10, plan="TERM/10/KILL/2", missing_ok=True)
+    for target in report.targets:
+        ref: endtask.PidRef = target.ref
+        words: list[str] = [e.text for e in target.evidence]
+        print(ref.pid, ref.token, target.outcome == "stopped", words)
+    for member in report.survivors:
+        end: endtask.ProcessEnd | None = member.end
+        print(member.name, end is not None and end.known)
+    data: dict[str, object] = report.to_json()
+    return report.exit_code if report.ok else len(data)
+
+
+def others() -> None:
+    """Call the other verbs."""
+    looked: endtask.Looked = endtask.look("nginx", filters=endtask.Filter(user="ana"))
+    answers: list[str] = [s.forecast.answer("TERM") for s in looked.seen]
+    planning: endtask.Planning = endtask.plan("nginx", scope="group", keep=("redis",))
+    explanation: endtask.Explanation = endtask.why(4711)
+    waited: endtask.Report = endtask.wait(4711, timeout_s=1.5)
+    plan: endtask.Plan = endtask.Plan.parse("TERM/10/INT/5")
+    print(answers, planning, explanation, waited.elapsed_s, plan, endtask.__version__)
+
+
+async def in_a_loop() -> bool:
+    """Do the same without blocking."""
+    stopped: endtask.Report = await endtask.stop_async(":3000", timeout_s=5)
+    waited: endtask.Report = await endtask.wait_async(":3000", timeout_s=5)
+    return stopped.ok and waited.ok
+
+
+def owning() -> None:
+    """Own a tree, and handle what can go wrong."""
+    try:
+        with endtask.owned(["sleep", "60"]) as tree:
+            print(tree)
+    except endtask.AccessDeniedError as error:
+        print(error.call, error.code, error.pid)
+    except endtask.EndtaskError as error:
+        print(error.message, error.hint, error.exit_code)

@@ -1,0 +1,119 @@
+"""Run the transcripts of the documentation again and write what really came out.
+
+Usage: `python tools/transcripts.py FILE...` with `endtask` on PATH; run by hand after a change of the output.
+
+A transcript is a console block after a comment that holds its commands::
+
+    <!-- transcript
+    python3 -m http.server 3000 &
+    until ss -ltn | grep -q :3000
+    endtask stop :3000
+    -->
+
+Every line is typed into one interactive bash on a terminal of its own and is shown with what it printed.
+A line that begins with `until` waits for that condition, one that begins with `@` is typed too; both stay hidden.
+
+Decision: not part of `./check`, because pids and times differ in every run; what the words mean is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import sys
+import time
+from pathlib import Path
+
+BLOCK = re.compile(r"(<!-- transcript\n(.*?)-->\n+)```console\n.*?```", re.DOTALL)
+JOB_NEWS = re.compile(r"^\[\d+\][+-]?\s+(Done|Exit|Terminated|Killed|Stopped).*\n", re.MULTILINE)
+PROMPT = "<<endtask-transcript>>"
+DEADLINE_S = 60.0
+COLUMNS = "100"
+
+
+class Shell:
+    """An interactive bash on a terminal of its own."""
+
+    def __init__(self) -> None:
+        pid, self.fd = pty.fork()
+        if pid == 0:
+            environment = {
+                **os.environ,
+                "PS1": PROMPT,
+                "NO_COLOR": "1",
+                "COLUMNS": COLUMNS,
+                "TERM": "dumb",
+                "HISTFILE": "",
+            }
+            os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], environment)
+        self.pid = pid
+        self.read()
+        self.type(f"stty -echo cols {COLUMNS}; bind 'set enable-bracketed-paste off' 2>/dev/null")
+        # A pipe that never says anything is what `until` waits on between two looks; bash has no other wait without a child, which would change `$!`.
+        self.type("mkfifo tick && exec 9<>tick && rm tick")
+
+    def read(self) -> str:
+        """Return what is printed until the next prompt.
+
+        Raises:
+            TimeoutError: There was none in time.
+        """
+        seen = b""
+        until = time.monotonic() + DEADLINE_S
+        while not seen.endswith(PROMPT.encode()):
+            if not select.select([self.fd], [], [], max(0.0, until - time.monotonic()))[0]:
+                raise TimeoutError(seen.decode(errors="replace"))
+            seen += os.read(self.fd, 65536)
+        return seen.decode(errors="replace").removesuffix(PROMPT).replace("\r\n", "\n")
+
+    def type(self, line: str) -> str:
+        """Type a line and return what it printed."""
+        os.write(self.fd, line.encode() + b"\n")
+        return self.read()
+
+    def close(self) -> None:
+        """Leave, and end what still runs in the background: the next transcript must not see it."""
+        self.type("kill -9 $(jobs -p) 2>/dev/null; wait")
+        os.write(self.fd, b"exit\n")
+        os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+def play(commands: str) -> str:
+    """Return the transcript of *commands*.
+
+    Raises:
+        RuntimeError: endtask reported a fault of its own; nothing is written then.
+    """
+    shell = Shell()
+    shown = []
+    for line in commands.splitlines():
+        if line.startswith("until "):
+            shell.type(f"{line}; do read -t 0.05 -u 9; done")
+        elif line.startswith("@"):
+            shell.type(line[1:])
+        else:
+            output = JOB_NEWS.sub("", shell.type(line))
+            shown.append(f"$ {line}\n{output}")
+    shell.close()
+    text = "".join(shown)
+    if "internal fault" in text:
+        raise RuntimeError(text)
+    return text
+
+
+def main() -> None:
+    """Rewrite the transcripts of the files that are named."""
+    for name in sys.argv[1:]:
+        path = Path(name)
+        text = path.read_text(encoding="utf-8")
+        new = BLOCK.sub(lambda m: f"{m[1]}```console\n{play(m[2])}```", text)
+        if new != text:
+            path.write_text(new, encoding="utf-8")
+        print(f"{name}: {len(BLOCK.findall(text))} transcripts")
+
+
+if __name__ == "__main__":
+    main()

@@ -178,7 +178,7 @@ class Run:
             pin = ready.pins[member.ref.pid]
             member.row = ready.rows.get(member.ref.pid)
             for what, receipt in self._sent.get(member.ref, ()):
-                job.told(member, _shared(what, receipt))
+                job.told(member, _shared(what, receipt), self.backend.now())
             if self.backend.exited(pin):
                 end = self.backend.end(pin)
                 job.exited(member, end, self.backend.now())
@@ -291,7 +291,7 @@ class Run:
         actions = entry.job.receipt(
             member, receipt, now
         )  # before anything else: an interrupt must not lose what was sent
-        if self._several and receipt.status == "delivered":
+        if self._several and receipt.status in ("delivered", "denied"):
             self._share(entry, member, receipt)
         if self.on_event is not None:
             self._tell("request", entry, member.ref, member.name, receipt_in_words(receipt, member))
@@ -304,7 +304,7 @@ class Run:
         for other in self.found.holders[member.ref.pid]:
             twin = other.by_pid.get(member.ref.pid)
             if other is not entry and other.report is None and twin is not None and twin.ref == member.ref:
-                other.job.told(twin, _shared(what, receipt))
+                self._perform(other, other.job.told(twin, _shared(what, receipt), self.backend.now()))
 
     # ------------------------------------------------------------------ for several jobs at once
 
@@ -351,7 +351,9 @@ class Run:
             return
         family = None
         # With every fork seen, another table can only show what hopped while the first one was read; it is cheap on a small machine.
-        if self.policy.scope.kind != "only" and (not self.found.sees_births or self.preparer.small):
+        # A group, session or cgroup is entered by other ways than birth.
+        kind = self.policy.scope.kind
+        if kind != "only" and (kind != "tree" or not self.found.sees_births or self.preparer.small):
             family = _scope.Family(self.backend.table())
         for entry in dict.fromkeys(entries):
             self._scan_one(entry, family)
@@ -366,9 +368,7 @@ class Run:
         if job.state != "proving":
             return
         at_s = self._clock()
-        shown = _watch.evidence(
-            self.backend, ready, births=self.found.births, at_s=at_s, only=self.policy.scope.kind == "only"
-        )
+        shown = _watch.evidence(self.backend, ready, births=self.found.births, at_s=at_s, kind=self.policy.scope.kind)
         suspects = _watch.late_suspects(self.preparer, family, ready, entry.doubtful.values())
         ports = _watch.port_state(self.backend, ready, at_s=at_s)
         if any(p.ours for p in ports) and self._held_by_another(entry):

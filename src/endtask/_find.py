@@ -9,6 +9,8 @@ A program's own children do not count as independent.
 
 from __future__ import annotations
 
+import errno
+
 from endtask._filters import compile_filter, matches
 from endtask.errors import (
     AccessDeniedError,
@@ -105,6 +107,7 @@ class Finder:
         self.own_line = backend.own_line()
         self.found = Found()
         self._seen: set[int] = set()
+        self._opened: list[Target] = []  # all handles, for the case that the selection is given up
         self._room = 0  # how many more handles may stay open
         self._measured = False
 
@@ -119,7 +122,8 @@ class Finder:
             for word in words:
                 self._resolve(word)
         except BaseException:
-            self.found.close()
+            for target in self._opened:
+                target.close()
             raise
         return self.found
 
@@ -383,7 +387,7 @@ class Finder:
             except AccessDeniedError as exc:
                 refused.append(Missing(word, exc.message, "not-permitted"))
                 continue
-            opened.append(Target(word, pin.ref, "", self._spare(pin)))
+            opened.append(self._target(word, pin))
         return opened, refused
 
     def _named(self, target: Target) -> bool:
@@ -400,16 +404,21 @@ class Finder:
         try:
             pin = self.backend.pin(pid, token)
         except GoneError as exc:
-            return Missing(
-                word, exc.message if token else f"no process has the pid {pid}", "gone" if token else "no-match"
-            )
+            text = exc.message if token or exc.code != errno.ESRCH else f"no process has the pid {pid}"
+            return Missing(word, text, "gone" if token else "no-match")
         except AccessDeniedError as exc:
             return Missing(word, exc.message, "not-permitted")
+        target = self._target(word, pin)
         if not self._passes(pid):
-            pin.close()
+            target.close()
             return Missing(word, f"process {pid} does not pass the filters")
-        target = Target(word, pin.ref, "", self._spare(pin))
         self._named(target)
+        return target
+
+    def _target(self, word: str, pin: Pin) -> Target:
+        target = Target(word, pin.ref, "", pin)
+        self._opened.append(target)
+        target.pin = self._spare(pin)
         return target
 
     def _spare(self, pin: Pin) -> Pin | None:

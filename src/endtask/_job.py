@@ -248,10 +248,7 @@ class Job:
         if receipt.status == "delivered" and receipt.request == "KILL":
             member.forced = member.forced or member.exited_at is None
         if receipt.status == "denied":
-            member.denied = True
-            if member is self.target and self.state == "asking":
-                self.refused = "not-permitted"
-                return self._settle(now)
+            return self._refused(member, now)
         if receipt.status in ("impossible", "failed") and member is self.target and self.state == "asking":
             if self.step + 1 < len(self.policy.steps):
                 return self._begin_step(self.step + 1, now)
@@ -260,11 +257,19 @@ class Job:
                 return self._settle(now)
         return []
 
-    def told(self, member: JobMember, receipt: Receipt) -> None:
+    def told(self, member: JobMember, receipt: Receipt, now: float) -> list[Action]:
         """Another job of the run sent something to a process that both own."""
         member.receipts.append(receipt)
         if receipt.request == "KILL" and receipt.status == "delivered" and member.exited_at is None:
             member.forced = True
+        return self._refused(member, now) if receipt.status == "denied" else []
+
+    def _refused(self, member: JobMember, now: float) -> list[Action]:
+        member.denied = True
+        if member is not self.target or self.state != "asking":
+            return []
+        self.refused = "not-permitted"
+        return self._settle(now)
 
     def exited(self, member: JobMember, end: ProcessEnd, now: float) -> list[Action]:
         """A member has exited; seen on its handle."""

@@ -27,6 +27,7 @@ Decision: it never holds anything still, so that nothing stays stopped or frozen
 breaks off a fork that is under way (copy_process in kernel/fork.c), and whoever was born before becomes our child when its parent dies.
 It waits on the socket, on SIGCHLD and on the pidfds of what it has asked; it never polls.
 Of this package it uses only what reads /proc and holds processes (4 ms), which it finds beside itself: `-I -S` gives no path to it.
+A little over 400 lines, because the protocol, the states and the loop are read together.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ if not __package__:
 from endtask._backends.linux import launch, procfs
 from endtask._backends.linux.guardian import write_file
 from endtask._backends.linux.pidfd import Pins
+from endtask._backends.linux.urgency import Urgency
 from endtask.errors import AccessDeniedError, OsCallError
 
 TYPE_CHECKING = False
@@ -242,7 +244,6 @@ class Keeper:
         if pin is not None:
             pin.close()
         self._asked.discard(pid)
-        self._killed.discard(pid)
 
     def _send(self, pid: int, number: int) -> str:
         """Send a signal to one of ours: `sent`, `gone` or `denied`."""
@@ -297,7 +298,7 @@ class Keeper:
         if self.phase in ("main", "rest") and now >= self._ends_at:
             self.phase = "force" if self._force else "left"
             if self._force:
-                _hurry()
+                Urgency()  # to the end: what forks at full rate leaves nobody else time to look
             else:
                 self._tell_left(living_below(os.getpid()))
         if self.phase == "force":
@@ -345,6 +346,7 @@ class Keeper:
             if self.phase == "force" and status == b"signal 9":
                 self._note_killed({pid: name})
             self._release(pid)
+            self._killed.discard(pid)
             if pid == self.main and self.main_runs:
                 self.main_runs = False
                 self.say(b"exited " + status)
@@ -397,14 +399,6 @@ class Keeper:
         while self._out and poller.poll(_FLUSH_S * 1000):
             self._flush()
         os._exit(0)
-
-
-def _hurry() -> None:
-    """Run before the tree that is to end: at full rate it forks faster than we are given time to look (measured: 11 s for one look)."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    except (OSError, AttributeError):
-        return  # ignored: not allowed, then it takes longer
 
 
 def main() -> NoReturn:

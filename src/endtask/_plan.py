@@ -277,6 +277,8 @@ def respawn_watch(facts: Facts, policy: Policy, *, launcher: bool, shell: bool) 
     for manager in facts.managers:
         if manager.restarts == "yes":
             return _RESTARTERS_WATCH_S, f"{manager.kind} {manager.name} restarts it"
+        if manager.kind == "loop":
+            return _RESTARTERS_WATCH_S, f"{manager.because}"
         if manager.kind == "systemd" and manager.name.endswith(".service"):
             return _RESTARTERS_WATCH_S, f"systemd {manager.name} may restart it"
         if manager.kind in ("docker", "podman", "kubernetes", "containerd"):

@@ -73,6 +73,7 @@ class Prepared:
         rows: The members' lines of the process table by pid.
         unheld: Members that no handle could be opened on.
         kin: What children of the members inherit (see `Backend.kinship`).
+        cwd: The target's working directory, read only if its environment tells nothing.
         shared: Private objects of the members (see `Backend.shared_objects`).
         origin: Where a successor would come from, None where nobody is watched.
         cmdline: Its arguments, read only if a respawn is watched for.
@@ -84,6 +85,7 @@ class Prepared:
         "catches",
         "cgroup",
         "cmdline",
+        "cwd",
         "is_shell",
         "kin",
         "members",
@@ -108,7 +110,8 @@ class Prepared:
         self.catches: frozenset[str] | None = None
         self.suspects: tuple[Suspect, ...] = ()
         self.is_shell = False
-        self.kin: frozenset[bytes] = frozenset()
+        self.kin: frozenset[frozenset[bytes]] = frozenset()
+        self.cwd = ""
         self.unheld: list[Suspect] = []
         self.rows: dict[int, Row] = {} if row is None else {row.pid: row}
         self.shared: frozenset[str] = frozenset()
@@ -186,6 +189,8 @@ class Preparer:
             self._read_catches(ready)
         if self.policy.scope.kind == "tree" and ready.row is not None:
             ready.kin = frozenset(k for k in map(self.backend.kinship, list(ready.pins)[:_KIN]) if k)
+            if not ready.kin and ready.row.ppid > 1:
+                ready.cwd = self.backend.working_directory(pid) or ""
             if not self.births_seen:
                 ready.shared = self.shared(ready)
             ready.suspects = find_suspects(self, self.family, ready)
@@ -311,12 +316,9 @@ class Preparer:
             return False
         if ref in self.keep:
             return True
-        row = self.family.table.get(ref.pid)
-        while row is not None and row.pid != ready.target.ref.pid:
-            if row.ppid in self._kept_pids:
-                return True
-            row = self.family.table.get(row.ppid)
-        return False
+        above = self.family.ancestors(ref.pid)
+        inside = above[: above.index(ready.target.ref.pid)] if ready.target.ref.pid in above else above
+        return not self._kept_pids.isdisjoint(inside)
 
     def _read_catches(self, ready: Prepared) -> None:
         signals = self.backend.signals(ready.target.ref.pid)
@@ -387,11 +389,8 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
     candidates = _scope.suspects(family, top, ready.above, known)
     if candidates:
         shared = ready.shared = ready.shared or preparer.shared(ready)
-        strict = _scope.is_orphan(
-            family, top
-        )  # itself a daemon: it shares its environment with every daemon of the same shell
         for row in candidates:
-            because = _kinship(backend, row, top, ready.kin, shared, strict=strict)
+            because = _shares(backend, row, top, shared) or _resembles(backend, row, ready)
             if because:
                 found.append((row, because))
     for row in _scope.group_strangers(family, top, known):
@@ -400,14 +399,22 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
     return tuple(s for s in suspects if s is not None)
 
 
-def _kinship(
-    backend: Backend, row: Row, top: Row, kin: frozenset[bytes], shared: frozenset[str], *, strict: bool
-) -> str:
+def _shares(backend: Backend, row: Row, top: Row, shared: frozenset[str]) -> str:
     both = shared & backend.shared_objects(row.pid) if shared else frozenset()
-    if both:
-        return f"an orphan that has {min(both)} open, as {top.pid} has"
-    if backend.kinship(row.pid) in kin and (not strict or row.comm == top.comm):
-        return f"an orphan that started after {top.pid} with the same environment"
+    return f"an orphan that has {min(both)} open, as {top.pid} has" if both else ""
+
+
+_ALIKE = 0.8  # the part of an environment that must be the same: a launcher on the way may have changed a few entries
+
+
+def _resembles(backend: Backend, row: Row, ready: Prepared) -> str:
+    top = ready.target.ref.pid
+    if not ready.kin:
+        same = ready.cwd not in ("", "/") and backend.working_directory(row.pid) == ready.cwd
+        return f"an orphan that started after {top} in the same directory" if same else ""
+    theirs = backend.kinship(row.pid)
+    if any(len(kin & theirs) >= _ALIKE * len(kin) for kin in ready.kin):
+        return f"an orphan that started after {top} with the same environment"
     return ""
 
 

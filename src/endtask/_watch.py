@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from endtask._backends.base import Backend, ForkWatch, Pin
     from endtask._prepare import Origin, Prepared, Preparer
     from endtask._scope import Family
-    from endtask.model import Listener, Row, Suspect
+    from endtask.model import Listener, Row, ScopeKind, Suspect
 
 
 _TICK_S = 0.02  # start times come in ticks of 10 ms
@@ -128,7 +128,7 @@ class Births:
 
 
 def evidence(
-    backend: Backend, ready: Prepared, *, births: Births | None, at_s: float, only: bool
+    backend: Backend, ready: Prepared, *, births: Births | None, at_s: float, kind: ScopeKind
 ) -> tuple[Evidence, ...]:
     """Return what shows that nothing of the scope runs any more; every member has exited when this is called.
 
@@ -137,8 +137,9 @@ def evidence(
         ready: The target.
         births: The fork watch, None where there is none.
         at_s: Seconds since the start of the run.
-        only: Whether the scope is the process alone: then its handle says everything.
+        kind: The kind of scope; of the process alone its handle says everything.
     """
+    whole_cgroup = kind == "cgroup" and not any(is_kept for _ref, _name, _tie, is_kept in ready.members)
     mechanism = ready.pins[ready.target.ref.pid].mechanism
     if all(p.exact for p in ready.pins.values()):
         text = "every process in scope has exited, seen on a handle opened before the request"
@@ -146,12 +147,19 @@ def evidence(
     else:
         text = "every process in scope has exited; this kernel has no pidfds, so identity rests on start times"
         found = [Evidence(mechanism, "observed", text, at_s)]
-    if only:
+    if kind == "only":
         return tuple(found)
     if ready.row is None:
         text = "the process is hidden from us, so what it had started before cannot be seen"
         return (*found, Evidence("process-table", "unproven", text, at_s))
-    if ready.cgroup and backend.cgroup_empty(ready.cgroup):
+    empty = backend.cgroup_empty(ready.cgroup) if ready.cgroup else None
+    if empty is False and whole_cgroup:
+        found.append(
+            Evidence(
+                "cgroup-empty", "unproven", f"the kernel reports that the cgroup {ready.cgroup} is not empty", at_s
+            )
+        )
+    if empty:
         found.append(Evidence("cgroup-empty", "proved", f"the kernel reports the cgroup {ready.cgroup} as empty", at_s))
     if births is not None and births.complete:
         text = "every fork since the start was reported by the kernel, nothing of it is left"

@@ -282,12 +282,12 @@ def advice(word: Outcome, pid: int, found: Sequence[Reason], job: Job) -> str:
     """Return one sentence on what the user can do, empty when nothing is left to do."""
     if word in ("stopped", "forced", "already-gone"):
         return ""
-    for reason in found:
+    for reason in found if job.policy.steps else ():
         if reason.next:
             return reason.next
     if word == "not-permitted":
         return "run endtask as the owner of the process or as root"
-    if word == "running":
+    if word == "running" and job.policy.steps:
         forced = any(m.forced for m in job.members)
         return "" if forced else f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
     return ""

@@ -212,8 +212,8 @@ class Backend(Protocol):
     def marks(self, pid: int) -> tuple[str, ...]:
         """Return the values of `ENDTASK_MARK` in the environment the process started with, empty if none or unreadable."""
 
-    def kinship(self, pid: int) -> bytes:
-        """Return a fingerprint that a child inherits unless it changes it (Linux: the initial environment), empty if unreadable."""
+    def kinship(self, pid: int) -> frozenset[bytes]:
+        """Return what a child inherits unless it changes it, piece by piece (Linux: the entries of the initial environment), empty if unreadable."""
 
     def shared_objects(self, pid: int) -> frozenset[str]:
         """Return the private objects that a process holds open and that only inheritance can share: pipes, sockets, deleted files, as text."""

@@ -15,10 +15,11 @@ from endtask.model import Receipt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from endtask._backends.base import Backend, ForkWatch, Pin, Sweep, Waiter
+    from endtask._backends.base import Backend, ForkWatch, Pin, Waiter
     from endtask._backends.linux.channels import Commands
     from endtask._backends.linux.ends import EndReader
     from endtask._backends.linux.pidfd import LinuxPin
+    from endtask._backends.linux.sweep import CgroupKill, HoldSweep
     from endtask.model import ProcessEnd, Request
 
 _DENIED = "not permitted: needs the same user as the process, or CAP_KILL"
@@ -113,7 +114,7 @@ class LinuxBackend(ProcReader):
         assert isinstance(waiter, LinuxWaiter), "the waiter was not made by the Linux backend"
         return open_watch(waiter)
 
-    def open_sweep(self, cgroup: str = "") -> Sweep:
+    def open_sweep(self, cgroup: str = "") -> CgroupKill | HoldSweep:
         """Open the strongest forced end at hand; *cgroup* is one that is exactly the scope, or empty.
 
         Raises:

@@ -12,7 +12,7 @@ import sys
 
 assert sys.platform == "linux"
 
-from endtask._backends.linux import cgroups
+from endtask._backends.linux import cgroups, procfs
 from endtask._backends.linux.guardian import write_file
 
 TYPE_CHECKING = False
@@ -68,12 +68,15 @@ def make_cgroup(name: bytes) -> bytes:
 
 
 def remove_cgroup(folder: bytes) -> None:
-    """Remove a cgroup and what the command has made below it."""
+    """Remove a cgroup and what the command has made below it; whoever is left in there goes back to the cgroup above."""
+    above = folder.rpartition(b"/")[0] + b"/cgroup.procs"
     for path, _, _ in os.walk(folder, topdown=False):
         try:
+            for pid in procfs.read_all(path + b"/cgroup.procs").split():
+                write_file(above, pid)
             os.rmdir(path)
         except OSError:
-            return  # ignored: somebody else was put into it
+            return  # ignored: they fork faster than they are moved, or may not be moved; an empty folder harms nobody
 
 
 def start(command: Sequence[str], mark: str, folder: bytes, private: int) -> int:
@@ -117,7 +120,7 @@ def _become(command: Sequence[str], mark: str, folder: bytes, writing: int, igno
         _signal.set_wakeup_fd(-1)
         for number in (*_DEAF_TO, *_PYTHONS_OWN, _signal.SIGCHLD):
             _signal.signal(number, _signal.SIG_IGN if number in ignored else _signal.SIG_DFL)
-        os.execvpe(command[0], command, {**os.environ, "ENDTASK_MARK": mark})
+        os.execvpe(command[0], list(command), {**os.environ, "ENDTASK_MARK": mark})
     except OSError as exc:
         code = exc.errno or code
     finally:

@@ -99,7 +99,6 @@ def find_loop(ancestors: Sequence[Ancestor], known: frozenset[int] = frozenset()
         ancestors: Parent, grandparent and so on.
         known: Pids of managers that have been recognised: nothing is looked for above them.
     """
-    through_script = False
     for distance, ancestor in enumerate(ancestors):
         names = _names(ancestor)
         if (
@@ -114,12 +113,10 @@ def find_loop(ancestors: Sequence[Ancestor], known: frozenset[int] = frozenset()
             manager = _script_loop(ancestor, kind, text)
             if manager is not None:
                 return distance, manager
-            through_script = True
         elif names & SHELLS:
             return None  # interactive: a person starts things there
         elif not names & _ONCE:
-            # Behind a script without a loop there are too many programs that have nothing to do with it.
-            return None if through_script else (distance, _program(ancestor))
+            return None  # any program could start it again, and nothing says that this one does
     return None
 
 
@@ -128,19 +125,11 @@ def _script_loop(ancestor: Ancestor, kind: str, text: str) -> Manager | None:
     shown = f"{base_name(ancestor.cmdline[0])} {'-c' if kind == '-c' else base_name(text)}"
     what = f"`{shown}` ({ancestor.pid})"
     stop = f"endtask stop {ancestor.pid}"
-    if script is None:
-        because = f"{what} runs a script that cannot be read"
-        return Manager("loop", shown, "", "unknown", because, certain=False, pid=ancestor.pid)
-    word = loop_word(script)
+    word = loop_word(script) if script is not None else ""
     if not word:
         return None
     because = f"{what} above it runs a script with a `{word}` loop"
     return Manager("loop", shown, stop, "unknown", because, certain=False, pid=ancestor.pid)
-
-
-def _program(ancestor: Ancestor) -> Manager:
-    because = f"{ancestor.name} ({ancestor.pid}) started it, is still there, and could start it again"
-    return Manager("loop", ancestor.name, "", "unknown", because, certain=False, pid=ancestor.pid)
 
 
 def _names(ancestor: Ancestor) -> set[str]:

@@ -87,7 +87,8 @@ def _levels(distance: int) -> tuple[str, str, bool]:
 
 
 def _supervisord(around: Surroundings, ancestor: Ancestor, distance: int) -> Manager:
-    restarts, below, certain = _levels(distance)
+    restarts, below, _ = _levels(distance)
+    certain = False  # its default, autorestart=unexpected, lets a program that ends well stay down, and the setting cannot be seen
     env = around.environ
     program, group = env.get("SUPERVISOR_PROCESS_NAME", ""), env.get("SUPERVISOR_GROUP_NAME", "")
     because = f"ancestor supervisord ({ancestor.pid})" if distance else f"its parent is supervisord ({ancestor.pid})"

@@ -240,8 +240,8 @@ class ProcReader:
 
         return ties.marks(pid)
 
-    def kinship(self, pid: int) -> bytes:
-        """Return a fingerprint of the initial environment, empty if unreadable. It compares within this run only."""
+    def kinship(self, pid: int) -> frozenset[bytes]:
+        """Return the entries of the initial environment that programs rarely change, empty if unreadable."""
         from endtask._backends.linux import ties
 
         return ties.kinship(pid)

@@ -30,6 +30,8 @@ assert sys.platform == "linux"
 from endtask._backends.linux import cgroups, procfs
 from endtask._backends.linux.guardian import Guardian, write_file
 from endtask._backends.linux.pidfd import is_there, own, stat_fields, wait_readable
+from endtask._backends.linux.urgency import Urgency
+from endtask.errors import OsCallError
 from endtask.model import Receipt
 
 TYPE_CHECKING = False
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Literal
 
-    from endtask._backends.base import Pin, Sweep
+    from endtask._backends.base import Pin
     from endtask._backends.linux.pidfd import LinuxPin, Pins
     from endtask.model import ReceiptStatus
 else:
@@ -46,6 +48,7 @@ else:
 
 _KILL = "KILL"
 _DENIED = "needs the same user as the process, or CAP_KILL"
+_AT_ONCE_S = 0.0001  # for one that got SIGSTOP to stop, if a processor is free; if not, `settle` waits for all together
 _SETTLE_S = 0.25  # for all that got SIGSTOP to come to rest; each needs microseconds of processor time
 _LOOK_MS = 1  # between two looks at one that has not
 _AT_REST = (b"T", b"t", b"Z", b"X", b"x")  # proc_pid_stat(5)
@@ -53,7 +56,7 @@ _SLOW_S = 0.005  # a move takes 25 microseconds, and more only while it waits fo
 _EMPTY_S = 0.1  # for a killed cgroup to become empty; if it takes longer, the guardian removes it
 
 
-def open_sweep(pins: Pins, at: cgroups.Mounts, cgroup: str = "") -> Sweep:
+def open_sweep(pins: Pins, at: cgroups.Mounts, cgroup: str = "") -> CgroupKill | HoldSweep:
     """Open the strongest forced end at hand.
 
     Args:
@@ -150,7 +153,7 @@ class HoldSweep:
         self._moves_well = True
         self._thawed = False
         self._restless: list[LinuxPin] = []
-        self._urgency = _Urgency()  # before the fork: the guardian must not starve either
+        self._urgency = Urgency()  # before the fork: the guardian must not starve either
         try:
             self._guardian = Guardian(pins)
         except BaseException:
@@ -277,8 +280,12 @@ class HoldSweep:
             status: ReceiptStatus = "denied" if isinstance(exc, PermissionError) else "failed"
             return Receipt(_KILL, status, detail=f"SIGSTOP: {exc.strerror}; {_DENIED}")
         self._stops += 1
-        if not _is_still(pid):
-            self._restless.append(pin)
+        until = time.monotonic() + _AT_ONCE_S
+        while not _is_still(pid):
+            if time.monotonic() >= until:
+                self._restless.append(pin)
+                break
+            os.sched_yield()
         return None
 
     def settle(self) -> bool:
@@ -338,8 +345,6 @@ class HoldSweep:
         return False
 
     def _kill_member(self, pid: int, folder: bytes) -> None:
-        from endtask.errors import OsCallError
-
         try:
             with self._pins.open(pid) as pin:
                 where = cgroups.paths(pid)
@@ -350,8 +355,6 @@ class HoldSweep:
 
     def _kill_rest(self) -> None:
         """End what is held and was not named again."""
-        from endtask.errors import OsCallError
-
         held = self._guardian.held
         for pid, token in [*held.moved, *held.stopped]:
             try:
@@ -397,27 +400,3 @@ def _thread_states(pid: int) -> Iterator[bytes]:
         raw = procfs.look(b"/proc/%d/task/%d/stat" % (pid, thread))
         if raw:
             yield stat_fields(raw)[0]
-
-
-class _Urgency:
-    """Runs the calling thread at the lowest real-time priority for a while, where that is allowed (CAP_SYS_NICE, RLIMIT_RTPRIO).
-
-    The kernel leaves 5 % of the time to all others (sched(7), "Limiting the CPU usage of real-time processes").
-    """
-
-    __slots__ = ("_before",)
-
-    def __init__(self) -> None:
-        self._before: tuple[int, os.sched_param] | None = None
-        try:
-            policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
-            if policy in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE):
-                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-                self._before = policy, parameter
-        except OSError:
-            pass  # ignored: not allowed, then it takes longer
-
-    def end(self) -> None:
-        before, self._before = self._before, None
-        if before is not None:
-            os.sched_setscheduler(0, *before)

@@ -21,19 +21,16 @@ def marks(pid: int) -> tuple[str, ...]:
     return tuple(decode(entry[len(_MARK) :]) for entry in environ(pid) or () if entry.startswith(_MARK))
 
 
-# What shells change for every command or in every level; all else is inherited as it is.
-_VOLATILE = (b"_=", b"SHLVL=", b"PWD=", b"OLDPWD=")
+# What shells, terminals and Python (PEP 538) change for every command or in every level; all else is inherited as it is.
+_VOLATILE = (b"_=", b"SHLVL=", b"PWD=", b"OLDPWD=", b"LC_CTYPE=", b"COLUMNS=", b"LINES=")
 
 
-def kinship(pid: int) -> bytes:
-    """Return a fingerprint of the initial environment, empty if there is none or it may not be read.
+def kinship(pid: int) -> frozenset[bytes]:
+    """Return the entries of the initial environment, empty if there is none or it may not be read.
 
-    Without what shells change themselves, and in any order, because shells sort it anew.
-    Equal fingerprints compare within this process only: the hash is keyed anew for every start of Python.
+    Without what is changed all the time; a program that starts another one rarely changes more than one or two of the rest.
     """
-    entries = environ(pid)
-    kept = frozenset(entry for entry in entries or () if not entry.startswith(_VOLATILE))
-    return hash(kept).to_bytes(8, "big", signed=True) if kept else b""
+    return frozenset(entry for entry in environ(pid) or () if not entry.startswith(_VOLATILE))
 
 
 def shared_objects(pid: int) -> frozenset[str]:

@@ -264,9 +264,9 @@ class SimBackend:
         process = self._readable(pid)
         return () if process is None else process.marks
 
-    def kinship(self, pid: int) -> bytes:
+    def kinship(self, pid: int) -> frozenset[bytes]:
         process = self._readable(pid)
-        return b"" if process is None else process.environ.encode()
+        return frozenset((process.environ.encode(),)) if process is not None and process.environ else frozenset()
 
     def shared_objects(self, pid: int) -> frozenset[str]:
         process = self._readable(pid)

@@ -62,6 +62,8 @@ class _Maker:
             roots.append(self.churner())
         if rng.random() < 0.1:
             roots[:] = [Spec("systemd", reap_s=0.0, environ="user", flags=("subreaper", "session"), children=tuple(roots))]
+        if rng.random() < 0.06:
+            world = self.storm(world, roots)
         options = self.options()
         verb = rng.choices(("stop", "wait", "plan", "look", "why"), (88, 5, 3, 2, 2))[0]
         killed = rng.randrange(1, 160) if verb == "stop" and rng.random() < 0.12 else 0
@@ -82,12 +84,13 @@ class _Maker:
 
     def world(self) -> World:
         rng = self.rng
+        pid_max = rng.choice((26, 48, 80, 400))
         return World(
-            pid_max=rng.choice((48, 80, 400)),
+            pid_max=pid_max,
             call_s=rng.choice((0.00002, 0.0002, 0.003)),
             race=rng.choice((0.0, 0.05, 0.4)),
             stall=rng.choice((0.0, 0.0, 0.002)),
-            processes=36,
+            processes=min(36, pid_max - 8),
             forks=rng.choice((150, 400)),
             fork_watch=rng.choice(("", "", "exact", "lossy")),
             statuses=rng.random() < 0.8,
@@ -98,6 +101,16 @@ class _Maker:
             uid=0 if rng.random() < 0.7 else 1000,
             capacity=1000 if rng.random() < 0.95 else rng.choice((4, 12)),
         )
+
+    def storm(self, world: World, roots: list[Spec]) -> World:
+        """Pids come back within a few calls: programs that end at any moment, a tiny pid space, and a bystander that forks at full rate."""
+        rng = self.rng
+        mortal = tuple(
+            Spec(rng.choice(_NAMES), (wait(rng.choice((0.01, 0.02, 0.03, 0.05))), leave()), reap_s=0.0) for _ in range(rng.choice((3, 6)))
+        )
+        roots[:] = [replace(r, children=(*r.children, *mortal)) if r.name == "target" else r for r in roots]
+        roots.append(Spec("churner", (Op("forks", 0.0005, 300, child=Spec("short", (wait(0.002), leave()))),), environ="churn"))
+        return replace(world, pid_max=32, processes=28, forks=400, call_s=rng.choice((0.0005, 0.003)), race=0.05)
 
     def what(self) -> tuple[str, ...]:
         rng = self.rng

@@ -118,12 +118,10 @@ class System:
         heap = self._heap
         while heap and heap[0][0] <= time:
             when, _, do, process, number = heapq.heappop(heap)
-            if when > self.now:
-                self.now = when
+            self.now = max(self.now, when)
             self.happened += 1
             do(process, number)
-        if time > self.now:
-            self.now = time
+        self.now = max(self.now, time)
 
     def settle(self, seconds: float) -> None:
         """Let *seconds* go by."""
@@ -410,7 +408,7 @@ class System:
             self.at(self.now, self.reap, child)
         elif parent.spec.reap_s >= 0:
             self.at(self.now + parent.spec.reap_s, self._reap_by, child, parent.serial)
-        if parent.exited or not parent.frames and not parent.restarts:
+        if parent.exited or (not parent.frames and not parent.restarts):
             return
         if parent.frames and parent.frames[-1].joins:
             self.wake(parent)

@@ -60,6 +60,10 @@ def _hold_all(entry: Entry, discovery: Discovery, sweep: Sweep) -> tuple[list[Jo
     held: list[JobMember] = []
     refused: Receipts = []
     pending: Pending = []
+    if (
+        sweep.mechanism == "cgroup.kill"
+    ):  # the kernel ends whatever is in there at that moment: nothing has to be held or found
+        return [m for m in job.members if m.concerns_us], refused, pending
     done: set[JobMember] = set()
     limit = max(job.deadline, backend.now() + _LAST_TRY_S)
     while backend.now() < limit:
@@ -70,6 +74,7 @@ def _hold_all(entry: Entry, discovery: Discovery, sweep: Sweep) -> tuple[list[Jo
                 held.append(member)
             elif receipt.status != "gone":
                 refused.append((member, receipt))
+        sweep.settle()
         if not _look_again(entry, discovery, pending):
             break
     return held, refused, pending

@@ -384,17 +384,22 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
     top, backend = ready.row, preparer.backend
     if top is None:
         return ()
-    known = (*ready.pins, *preparer.selected, *preparer.own_line)
+
+    def known(pid: int) -> bool:
+        return pid in ready.pins or pid in preparer.selected or pid in preparer.own_line
+
     found = []
-    candidates = _scope.suspects(family, top, ready.above, known)
+    candidates = [r for r in _scope.suspects(family, top, ready.above) if not known(r.pid)]
     if candidates:
         shared = ready.shared = ready.shared or preparer.shared(ready)
+        common = _is_common(backend, family, ready)
         for row in candidates:
-            because = _shares(backend, row, top, shared) or _resembles(backend, row, ready)
+            because = _shares(backend, row, top, shared) or ("" if common else _resembles(backend, row, ready))
             if because:
                 found.append((row, because))
-    for row in _scope.group_strangers(family, top, known):
-        found.append((row, f"in its process group, and its parent {row.ppid} may have started it or adopted it"))
+    for row in _scope.group_strangers(family, top):
+        if not known(row.pid):
+            found.append((row, f"in its process group, and its parent {row.ppid} may have started it or adopted it"))
     suspects = [as_suspect(backend, row, because) for row, because in found]
     return tuple(s for s in suspects if s is not None)
 
@@ -402,6 +407,19 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
 def _shares(backend: Backend, row: Row, top: Row, shared: frozenset[str]) -> str:
     both = shared & backend.shared_objects(row.pid) if shared else frozenset()
     return f"an orphan that has {min(both)} open, as {top.pid} has" if both else ""
+
+
+def _is_common(backend: Backend, family: Family, ready: Prepared) -> bool:
+    """Whether the environment of a daemon is that of an older daemon too: then both have it from the shell that started them, and it says nothing."""
+    top = ready.row
+    if top is None or not _scope.is_orphan(family, top):
+        return False
+    older = (r for r in family.adopted(top.ppid) if r.start < top.start)
+    return any(_alike(backend.kinship(row.pid), ready) for row in older)
+
+
+def _alike(theirs: frozenset[bytes], ready: Prepared) -> bool:
+    return any(len(kin & theirs) >= _ALIKE * len(kin) for kin in ready.kin)
 
 
 _ALIKE = 0.8  # the part of an environment that must be the same: a launcher on the way may have changed a few entries
@@ -412,8 +430,7 @@ def _resembles(backend: Backend, row: Row, ready: Prepared) -> str:
     if not ready.kin:
         same = ready.cwd not in ("", "/") and backend.working_directory(row.pid) == ready.cwd
         return f"an orphan that started after {top} in the same directory" if same else ""
-    theirs = backend.kinship(row.pid)
-    if any(len(kin & theirs) >= _ALIKE * len(kin) for kin in ready.kin):
+    if _alike(backend.kinship(row.pid), ready):
         return f"an orphan that started after {top} with the same environment"
     return ""
 

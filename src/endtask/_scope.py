@@ -13,7 +13,7 @@ from endtask._words import is_shell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from endtask.model import Row
 
@@ -172,25 +172,24 @@ def whole(family: Family, target: Row, kind: str, cgroup_pids: Iterable[int] = (
     return ties
 
 
-def group_strangers(family: Family, target: Row, known: Iterable[int]) -> list[Row]:
+def group_strangers(family: Family, target: Row) -> list[Row]:
     """Return members of a group that the target leads whose parent may have started or adopted them; nobody can tell which.
 
     The other half of a shell's pipeline is innocent: its parent is the shell that started the target too.
     """
     if target.pgid != target.pid:
         return []
-    members = set(known)
     found = []
     for pid in family.groups.get(target.pid, ()):
         row = family.table[pid]
         parent = family.table.get(row.ppid)
-        if pid not in members and parent is not None and not is_shell(parent.comm) and row.start >= target.start:
+        if parent is not None and not is_shell(parent.comm) and row.start >= target.start:
             found.append(row)
     return found
 
 
-def suspects(family: Family, top: Row, above: Iterable[int], known: Iterable[int]) -> list[Row]:
-    """Return the orphans that could have come from a target, judged by the table alone.
+def suspects(family: Family, top: Row, above: Sequence[int]) -> list[Row]:
+    """Return the orphans that could have come from a target, judged by the table alone; known members among them.
 
     Whoever calls must narrow the list further by what only inheritance can give (`Backend.kinship`, `Backend.shared_objects`).
     An escaped child is adopted by pid 1 or by a subreaper, and a subreaper that adopts it is an ancestor of the target (prctl(2), PR_SET_CHILD_SUBREAPER).
@@ -199,16 +198,9 @@ def suspects(family: Family, top: Row, above: Iterable[int], known: Iterable[int
         family: The process table.
         top: The target's row, as it was before the stop.
         above: Its ancestors at that time.
-        known: Pids that are in scope already.
     """
-    members = set(known)
-    members.update(above)
-    return [
-        row
-        for parent in {1, *above}
-        for row in family.adopted(parent)
-        if row.start >= top.start and row.pid not in members
-    ]
+    adopted = [r for parent in {1, *above} for r in family.adopted(parent)]
+    return [row for row in adopted if row.start >= top.start and row.pid not in above]
 
 
 _REAPERS = frozenset(

@@ -46,6 +46,7 @@ class Births:
             int, tuple[int, int]
         ] = {}  # pid -> number of its birth's event, number of the first event after it was taken in
         self._queue: list[tuple[int, int]] = []
+        self._births: dict[int, int] = {}  # child pid -> number of its event, for the events in the queue
         self._first = 0  # number of the first event in the queue
         self._unsure = False
 
@@ -54,12 +55,15 @@ class Births:
         return not self._unsure and not self._watch.lost
 
     def _pull(self) -> None:
-        self._queue += self._watch.drain()
+        at = self._first + len(self._queue)
+        forks = self._watch.drain()
+        self._queue += forks
+        for number, (_parent, child) in enumerate(forks, at):
+            self._births[child] = number
 
     def own(self, pins: list[Pin], owner: int) -> None:
         """From now on forks of these processes belong to *owner*; those that were queued before are told by the next `collect`."""
         self._pull()
-        births = {child: self._first + index for index, (_parent, child) in enumerate(self._queue)}
         end = self._first + len(self._queue)
         for pin in pins:
             pid = pin.ref.pid
@@ -67,7 +71,7 @@ class Births:
                 self._unsure = True  # whose forks the queued ones of its pid are cannot be told any more
                 continue
             self._owners[pid] = (*self._owners.get(pid, ()), owner)
-            self._since[pid] = (births.get(pid, -1), end)
+            self._since[pid] = (self._births.get(pid, -1), end)
 
     @property
     def pending(self) -> bool:
@@ -85,10 +89,12 @@ class Births:
             self._watch.lost
         ):  # without the lost event of a pid's reuse, the forks of a stranger would be taken for a member's
             self._queue.clear()
+            self._births.clear()
             return []
         for _round in range(_ROUNDS):
             batch, first = self._queue, self._first
             self._queue = []
+            self._births = {}
             self._first += len(batch)
             opened = self._open(batch, first)
             if not opened:

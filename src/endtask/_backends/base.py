@@ -103,6 +103,12 @@ class Sweep(Protocol):
     def hold(self, pin: Pin) -> Receipt | None:
         """Hold one process still so that it cannot fork; None when it is held, a receipt (`gone`, `denied`) when not."""
 
+    def settle(self) -> bool:
+        """Wait, for a moment at most, until everything that was to be held is; return whether it is.
+
+        Only then the process table shows every child: a fork that has begun is not broken off by being held (Linux 4.19 and later).
+        """
+
     def kill(self, pins: Sequence[Pin], at_s: float) -> list[Receipt]:
         """End everything that is held and let go; one receipt for each of *pins*, in order."""
 

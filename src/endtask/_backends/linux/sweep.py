@@ -118,7 +118,7 @@ class CgroupKill:
 
     def hold(self, pin: Pin) -> Receipt | None:
         """Nothing needs to be held: the kernel leaves no gap."""
-        return Receipt(_KILL, "gone", detail="it had exited already") if self._pins.exited(own(pin)) else None
+        return _gone() if self._pins.exited(own(pin)) else None
 
     def kill(self, pins: Sequence[Pin], at_s: float) -> list[Receipt]:
         """End the cgroup, and each of *pins* that is not in it through its pin."""
@@ -133,7 +133,7 @@ class CgroupKill:
         ]
 
     def settle(self) -> bool:
-        """Nothing has to come to rest."""
+        """Return True: nothing has to come to rest."""
         return True
 
     def close(self) -> None:

@@ -51,6 +51,9 @@ class _Maker:
     def life(self) -> Life:
         rng = self.rng
         world = self.world()
+        storm = rng.random() < 0.08
+        if storm:
+            self.left = 4
         target = self.program("target", 0)
         if rng.random() < 0.3:
             target = self.supervised(target)
@@ -62,7 +65,7 @@ class _Maker:
             roots.append(self.churner())
         if rng.random() < 0.1:
             roots[:] = [Spec("systemd", reap_s=0.0, environ="user", flags=("subreaper", "session"), children=tuple(roots))]
-        if rng.random() < 0.06:
+        if storm:
             world = self.storm(world, roots)
         options = self.options()
         verb = rng.choices(("stop", "wait", "plan", "look", "why"), (88, 5, 3, 2, 2))[0]
@@ -73,7 +76,7 @@ class _Maker:
             world,
             tuple(roots),
             tuple(ours),
-            rng.choice((0.0, 0.0005, 0.3, 2.0)),
+            0.0 if storm else rng.choice((0.0, 0.0005, 0.3, 2.0)),
             verb,
             self.what(),
             self.keep(),
@@ -105,12 +108,10 @@ class _Maker:
     def storm(self, world: World, roots: list[Spec]) -> World:
         """Pids come back within a few calls: programs that end at any moment, a tiny pid space, and a bystander that forks at full rate."""
         rng = self.rng
-        mortal = tuple(
-            Spec(rng.choice(_NAMES), (wait(rng.choice((0.01, 0.02, 0.03, 0.05))), leave()), reap_s=0.0) for _ in range(rng.choice((3, 6)))
-        )
+        mortal = tuple(Spec(rng.choice(_NAMES), (wait(rng.choice((0.02, 0.04, 0.06, 0.08, 0.1))), leave())) for _ in range(5))
         roots[:] = [replace(r, children=(*r.children, *mortal)) if r.name == "target" else r for r in roots]
         roots.append(Spec("churner", (Op("forks", 0.0005, 300, child=Spec("short", (wait(0.002), leave()))),), environ="churn"))
-        return replace(world, pid_max=32, processes=28, forks=400, call_s=rng.choice((0.0005, 0.003)), race=0.05)
+        return replace(world, pid_max=26, processes=24, forks=400, call_s=rng.choice((0.001, 0.003)), race=0.05)
 
     def what(self) -> tuple[str, ...]:
         rng = self.rng

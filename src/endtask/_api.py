@@ -69,11 +69,10 @@ class Session:
         """Run; the generator's return value is the report."""
         backend = self.backend
         started = backend.now()
-        watch = backend.fork_watch(self.waiter) if self.policy.scope.kind != "only" else None
-        births = Births(backend, watch) if watch is not None else None
-        run = None
-        found = None
+        watch = run = found = None
         try:
+            watch = backend.fork_watch(self.waiter) if self.policy.scope.kind != "only" else None
+            births = Births(backend, watch) if watch is not None else None
             table = backend.table()
             policy = _with_keep(backend, self.policy, self.keep, table)
             found = Finder(backend, self.filters, several=policy.all, table=table).run(self.what)
@@ -227,6 +226,7 @@ def plan(
 def _each(found: Found, preparer: Preparer) -> Generator[Prepared, None, None]:
     """Prepare one target after the other and release it afterwards."""
     try:
+        preparer.check(found.targets)
         for target in found.targets:
             ready = preparer.prepare(target)
             if ready is not None:

@@ -100,6 +100,8 @@ class Discovery:
             self.waiter.drop(pin)
         entry.ready.close()
         self.entries.pop(entry.number, None)
+        for pid in entry.by_pid:
+            self.holders[pid].remove(entry)
 
     def member(self, key: int) -> tuple[Entry, JobMember]:
         """Return whose exit the wait reported as *key*."""
@@ -198,11 +200,14 @@ class Discovery:
             if pin:
                 entry.unheld(row.pid, row.comm, f"belongs to it ({tie}); {pin}")
             return None
-        now = self.backend.row(row.pid)
-        if now is None or now.start != row.start or now.ppid != row.ppid or self.backend.exited(pin):
-            pin.close()
-            return None
-        return pin
+        same = False
+        try:
+            now = self.backend.row(row.pid)
+            same = now is not None and now.start == row.start and now.ppid == row.ppid and not self.backend.exited(pin)
+        finally:
+            if not same:
+                pin.close()
+        return pin if same else None
 
     def _join(self, entry: Entry, pin: Pin, row: Row | None, tie: str, *, kept: bool) -> JobMember:
         pid = pin.ref.pid

@@ -407,6 +407,7 @@ class Run:
         self._emit(
             "settled", target.what, target.ref, target.name, f"{target.ref.pid} {target.name}: {word}", outcome=word
         )
+        self._results[entry.number] = entry.report  # ten thousand entries are a lot of memory
         self.found.end(entry)
         if entry in self._watching:
             self._watching.remove(entry)

@@ -305,6 +305,12 @@ class Finder:
             self.found.missing.append(Missing(word, f"the pid file `{path}` names {pid}: {target.text}", code))
             return
         row = self.backend.row(pid)  # read after the handle was opened, so it is the handle's process or nobody
+        if row is None and target.pin is not None and self.backend.exited(target.pin):
+            target.close()
+            self.found.missing.append(
+                Missing(word, f"the pid file `{path}` names {pid}, which has just ended", "stale")
+            )
+            return
         if row is None:
             target.close()
             text = f"process {pid} of the pid file `{path}` is hidden, so whether the file is stale cannot be told"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from endtask.model import Manager, Policy, Row
 
 _SMALL = 2000  # processes whose table costs some 20 ms to read
+_FEW = 64  # targets for which everything that may be needed later is read at once
 _KIN = 64  # members whose environment and open files are remembered for the search for suspects
 _RESTARTERS = frozenset(
     ("supervisord", "runsv", "s6-supervise", "supervise", "pm2", "PM2", "monit", "circusd", "containerd-shim")
@@ -72,8 +73,8 @@ class Prepared:
         suspects: Orphans that may have come from it.
         rows: The members' lines of the process table by pid.
         unheld: Members that no handle could be opened on.
-        kin: What children of the members inherit (see `Backend.kinship`).
-        cwd: The target's working directory, read only if its environment tells nothing.
+        kin: What children of the members inherit (see `Backend.kinship`), None while it has not been read.
+        cwd: The target's working directory, empty if unknown.
         shared: Private objects of the members (see `Backend.shared_objects`).
         origin: Where a successor would come from, None where nobody is watched.
         cmdline: Its arguments, read only if a respawn is watched for.
@@ -110,7 +111,7 @@ class Prepared:
         self.catches: frozenset[str] | None = None
         self.suspects: tuple[Suspect, ...] = ()
         self.is_shell = False
-        self.kin: frozenset[frozenset[bytes]] = frozenset()
+        self.kin: frozenset[frozenset[bytes]] | None = None
         self.cwd = ""
         self.unheld: list[Suspect] = []
         self.rows: dict[int, Row] = {} if row is None else {row.pid: row}
@@ -158,6 +159,8 @@ class Preparer:
         self.selected = frozenset(selected)
         self.keep = frozenset(policy.scope.keep)
         self._kept_pids = frozenset(r.pid for r in self.keep)
+        self._objects: dict[int, frozenset[str]] = {}
+        self._kin: dict[int, frozenset[bytes]] = {}
         self._origins: dict[tuple[int, str, bool], Origin] = {}
 
     def prepare(self, target: Target) -> Prepared | None:
@@ -188,21 +191,40 @@ class Preparer:
             ready.is_shell = is_shell(ready.target.name, self.backend.command_line(pid) or ())
             self._read_catches(ready)
         if self.policy.scope.kind == "tree" and ready.row is not None:
-            ready.kin = frozenset(k for k in map(self.backend.kinship, list(ready.pins)[:_KIN]) if k)
-            if not ready.kin and ready.row.ppid > 1:
-                ready.cwd = self.backend.working_directory(pid) or ""
             if not self.births_seen:
+                self.remember_kin(ready)
                 ready.shared = self.shared(ready)
+            elif len(self.selected) <= _FEW:
+                self.remember_kin(ready)
             ready.suspects = find_suspects(self, self.family, ready)
         if self.policy.steps:
             self._watch(ready)
+
+    def remember_kin(self, ready: Prepared) -> None:
+        """Read what children of the members inherit, while the members are there to be read."""
+        if ready.kin is not None:
+            return
+        ready.kin = frozenset(k for k in map(self.backend.kinship, list(ready.pins)[:_KIN]) if k)
+        ready.cwd = self.backend.working_directory(ready.target.ref.pid) or ""
 
     def shared(self, ready: Prepared) -> frozenset[str]:
         """Return the private objects of the members; what an ancestor holds too was given to more than this target."""
         shared = frozenset[str]().union(*map(self.backend.shared_objects, list(ready.pins)[:_KIN]))
         for ancestor in ready.above if shared else ():
-            shared -= self.backend.shared_objects(ancestor)
+            shared -= self.objects_of(ancestor)
         return shared
+
+    def objects_of(self, pid: int) -> frozenset[str]:
+        """Return the private objects of a process that is asked about for many targets."""
+        if pid not in self._objects:
+            self._objects[pid] = self.backend.shared_objects(pid)
+        return self._objects[pid]
+
+    def kin_of(self, pid: int) -> frozenset[bytes]:
+        """Return what a process has inherited that is asked about for many targets."""
+        if pid not in self._kin:
+            self._kin[pid] = self.backend.kinship(pid)
+        return self._kin[pid]
 
     # ------------------------------------------------------------------ members
 
@@ -210,12 +232,13 @@ class Preparer:
         """Refuse what must not be stopped with this scope, before anything is sent.
 
         Raises:
-            RefusedError: A target is in the root cgroup and the scope is its cgroup.
+            RefusedError: A target is to be kept, or is in the root cgroup and the scope is its cgroup.
         """
-        if self.policy.scope.kind != "cgroup":
-            return
         for target in targets:
-            if self.backend.cgroup(target.ref.pid) in ("", "/"):
+            if target.ref in self.keep:
+                text = f"`{target.what}` is both to be stopped and to be left alone"
+                raise RefusedError(text, hint="name what it started instead, or leave `--keep` out")
+            if self.policy.scope.kind == "cgroup" and self.backend.cgroup(target.ref.pid) in ("", "/"):
                 text = f"process {target.ref.pid} is in the root cgroup, which holds the whole system"
                 raise RefusedError(text, hint="use `--tree`, `--session-of` or `--group`")
 
@@ -228,6 +251,9 @@ class Preparer:
             return self.backend.cgroup(pid)
         if kind != "tree" or row is None or (row.ppid in self.own_line and row.ppid > 1):
             return ""
+        above = self.family.table.get(row.ppid)
+        if row.ppid > 1 and above is not None and not _scope.adopts(above.comm):
+            return ""  # the main process of a unit or a container is started by its manager, which adopts orphans too
         cgroup = self.backend.cgroup(pid)
         if not _scope.own_cgroup(cgroup):
             return ""
@@ -301,12 +327,12 @@ class Preparer:
             because = f"belongs to it ({tie}); no handle on it could be opened: {exc.message}"
             ready.unheld.append(Suspect(PidRef(pid), expected.comm, because))
             return
+        ready.pins[pid] = pin
         row = self.backend.row(pid)
         # The handle was opened first and this row was read after it, so a row like the table's means that the handle holds the table's process.
         if row is None or row.start != expected.start or (row.comm != expected.comm and row.ppid != expected.ppid):
-            pin.close()
+            ready.pins.pop(pid).close()
             return
-        ready.pins[pid] = pin
         ready.rows[pid] = row
         ready.members.append((pin.ref, self.backend.full_name(pid, row.comm), tie, self._is_kept(pin.ref, ready)))
 
@@ -391,10 +417,11 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
     found = []
     candidates = [r for r in _scope.suspects(family, top, ready.above) if not known(r.pid)]
     if candidates:
+        preparer.remember_kin(ready)
         shared = ready.shared = ready.shared or preparer.shared(ready)
-        common = _is_common(backend, family, ready)
+        common = _is_common(preparer, family, ready)
         for row in candidates:
-            because = _shares(backend, row, top, shared) or ("" if common else _resembles(backend, row, ready))
+            because = _shares(preparer, row, top, shared) or ("" if common else _resembles(preparer, row, ready))
             if because:
                 found.append((row, because))
     for row in _scope.group_strangers(family, top):
@@ -404,33 +431,35 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
     return tuple(s for s in suspects if s is not None)
 
 
-def _shares(backend: Backend, row: Row, top: Row, shared: frozenset[str]) -> str:
-    both = shared & backend.shared_objects(row.pid) if shared else frozenset()
+def _shares(preparer: Preparer, row: Row, top: Row, shared: frozenset[str]) -> str:
+    both = shared & preparer.objects_of(row.pid) if shared else frozenset()
     return f"an orphan that has {min(both)} open, as {top.pid} has" if both else ""
 
 
-def _is_common(backend: Backend, family: Family, ready: Prepared) -> bool:
+def _is_common(preparer: Preparer, family: Family, ready: Prepared) -> bool:
     """Whether the environment of a daemon is that of an older daemon too: then both have it from the shell that started them, and it says nothing."""
     top = ready.row
     if top is None or not _scope.is_orphan(family, top):
         return False
     older = (r for r in family.adopted(top.ppid) if r.start < top.start)
-    return any(_alike(backend.kinship(row.pid), ready) for row in older)
+    return any(_alike(preparer.kin_of(row.pid), ready) for row in older)
 
 
 def _alike(theirs: frozenset[bytes], ready: Prepared) -> bool:
-    return any(len(kin & theirs) >= _ALIKE * len(kin) for kin in ready.kin)
+    """Whether everything that a member was started with is there: who starts another program adds entries and rarely changes one."""
+    return any(kin <= theirs for kin in ready.kin or ())
 
 
-_ALIKE = 0.8  # the part of an environment that must be the same: a launcher on the way may have changed a few entries
-
-
-def _resembles(backend: Backend, row: Row, ready: Prepared) -> str:
+def _resembles(preparer: Preparer, row: Row, ready: Prepared) -> str:
     top = ready.target.ref.pid
+    cwd = preparer.backend.working_directory(row.pid)
     if not ready.kin:
-        same = ready.cwd not in ("", "/") and backend.working_directory(row.pid) == ready.cwd
+        same = ready.cwd not in ("", "/") and cwd == ready.cwd
         return f"an orphan that started after {top} in the same directory" if same else ""
-    if _alike(backend.kinship(row.pid), ready):
+    # A daemon keeps the directory it was started in or goes to the root, daemon(3); other people's orphans are elsewhere.
+    if cwd not in (None, "/") and ready.cwd not in ("", cwd):
+        return ""
+    if _alike(preparer.kin_of(row.pid), ready):
         return f"an orphan that started after {top} with the same environment"
     return ""
 
@@ -463,9 +492,11 @@ def still_there(backend: Backend, suspects: Iterable[Suspect]) -> tuple[Suspect,
         except OsCallError:
             alive.append(suspect)
             continue
-        if not backend.exited(pin):
-            alive.append(suspect)
-        pin.close()
+        try:
+            if not backend.exited(pin):
+                alive.append(suspect)
+        finally:
+            pin.close()
     return tuple(alive)
 
 

@@ -167,6 +167,9 @@ def evidence(
         )
     if empty:
         found.append(Evidence("cgroup-empty", "proved", f"the kernel reports the cgroup {ready.cgroup} as empty", at_s))
+    if births is not None and not births.complete and ready.kin is None:
+        text = "the kernel dropped fork events, and too little was remembered to look for what was born meanwhile"
+        return (*found, Evidence("fork-events", "unproven", text, at_s))
     if births is not None and births.complete:
         text = "every fork since the start was reported by the kernel, nothing of it is left"
         found.append(Evidence("fork-events", "proved", text, at_s))

@@ -140,7 +140,7 @@ def _held_back(facts: Facts, who: str) -> list[Reason]:
     return found
 
 
-_OTHERS = ((1, "HUP"), (2, "INT"), (3, "QUIT"))
+_OTHERS = ((2, "INT"),)  # HUP means reload to many programs, QUIT a dump
 
 
 def _another_way(facts: Facts) -> str:
@@ -151,7 +151,7 @@ def _another_way(facts: Facts) -> str:
     pid = facts.ref.pid
     for number, name in _OTHERS:
         word, certain, _because = disposition(facts, number)
-        if certain and (word in ("handler", "waits-for-it") if name != "QUIT" else word == "handler"):
+        if certain and word in ("handler", "waits-for-it"):
             return f"it has a handler for {name}: `endtask stop {pid} --plan {name}/10`"
     return f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
 

@@ -363,16 +363,17 @@ def test_escapee_that_flees_while_we_stop_is_found(fork_watch: str, daemon: bool
     assert gone or not fork_watch
 
 
-def test_other_daemon_of_the_same_script_is_no_suspect() -> None:
-    """Two daemons that one script started share their environment with it and with each other: that says nothing."""
-    script = Spec(
-        "script",
-        environ="of the script",
-        children=(polite("app", flags=("session",)), Spec("twin", flags=("session",))),
-        main=(Op("wait", 0.2), Op("exit")),
-    )
-    machine = Machine(Spec("elder", environ="of the script", flags=("session",)), script)
-    assert machine.one("app").outcome == "stopped"
+def test_other_daemon_of_the_same_script_is_at_most_named() -> None:
+    """Two daemons that one script started look alike: the younger may be named as a guess, the older cannot have come from the target, and neither is touched."""
+    twins = (polite("app", flags=("session",)), Spec("twin", flags=("session",)))
+    starts = (Op("wait", 0.3), *(Op("fork", child=twin) for twin in twins), Op("exit"))
+    elder = Spec("elder", environ="of the script", flags=("session",))
+    machine = Machine(elder, Spec("script", environ="of the script", main=starts))
+    target = machine.one("app")
+    assert target.outcome in ("stopped", "unproven")
+    assert {s.name for s in target.suspects} <= {"twin"}
+    assert not any(r.certain for r in target.reasons if r.code == "suspect")
+    assert (machine.heard("twin"), machine.heard("elder")) == ([], [])
 
 
 def test_another_daemon_of_the_same_script_is_no_suspect_of_a_polite_end() -> None:
@@ -424,9 +425,8 @@ def test_interrupt_at_any_call_leaves_a_report_or_nothing_done(policy: Policy) -
                 break
             assert (True, 130) == (report.cancelled, report.exit_code), f"interrupted at call {number}"
             told = [r.request for t in report.targets for m in t.members for r in m.receipts]
-            assert told.count("TERM") == len([s for s in machine.signals if s[1] == TERM]), (
-                f"interrupted at call {number}"
-            )
+            sent = [s for s in machine.signals if s[1] > 0]
+            assert len(told) == len(sent), f"interrupted at call {number}: sent {sent}, told {told}"
         assert not machine.backend.pins
         assert not [p for p in machine.system.everyone if p.held_by_us]
         number += 1

@@ -186,9 +186,17 @@ def test_request_by_another_target_of_the_run_is_noted() -> None:
     """Two targets own one process: both reports show what it was sent, and force is told by both."""
     story = Story("KILL/5", others=1)
     story.start()
-    story.job.told(story.member(11), Receipt("KILL", "delivered", 0.1, "as part of `other`"))
+    assert story.job.told(story.member(11), Receipt("KILL", "delivered", 0.1, "as part of `other`"), BEGIN + 0.1) == []
     assert story.member(11).forced
     assert ["KILL"] == [r.request for r in story.member(11).receipts]
+
+
+def test_refusal_to_another_target_of_the_run_settles_ours() -> None:
+    """The process is our target too, and it was found out that nobody may ask it."""
+    story = Story()
+    story.start()
+    assert words(story.job.told(story.member(10), Receipt("TERM", "denied", 0.1), BEGIN + 0.1)) == ["settle"]
+    assert outcome(story.job) == "not-permitted"
 
 
 def test_force_at_once_asks_nothing() -> None:

@@ -101,14 +101,20 @@ def read_all(path: bytes, limit: int = _TEXT_LIMIT) -> bytes:
         os.close(fd)
 
 
-def look(path: bytes) -> bytes | None:
+def look(path: bytes, *, of_memory: bool = False) -> bytes | None:
     """Return the whole file, None if the process is gone or hidden, or the file is not ours to read.
+
+    Args:
+        path: The file.
+        of_memory: Whether it is `cmdline` or `environ`, which are copied from the memory of the process as far as the buffer reaches
+            (proc_pid_cmdline_read and environ_read in fs/proc/base.c): an answer that does not fill it is the whole, without a second read.
 
     Raises:
         OsCallError: Something else went wrong.
     """
     try:
-        return read_all(path)
+        raw = read_once(path, _PAGE) if of_memory else b""
+        return raw if 0 < len(raw) < _PAGE else read_all(path)
     except _UNSEEN:
         return None
     except OSError as exc:
@@ -367,13 +373,13 @@ def split_arguments(raw: bytes) -> tuple[str, ...]:
 
 def command_line(pid: int) -> tuple[str, ...] | None:
     """Return the arguments, None if gone or unreadable; empty for a kernel thread and for a zombie."""
-    raw = look(b"/proc/%d/cmdline" % pid)
+    raw = look(b"/proc/%d/cmdline" % pid, of_memory=True)
     return None if raw is None else split_arguments(raw)
 
 
 def environ(pid: int) -> list[bytes] | None:
     """Return the entries of the environment that the process started with, None if gone or unreadable."""
-    raw = look(b"/proc/%d/environ" % pid)
+    raw = look(b"/proc/%d/environ" % pid, of_memory=True)
     return None if raw is None else [entry for entry in raw.split(b"\0") if entry]
 
 

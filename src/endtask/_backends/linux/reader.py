@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from endtask._backends.base import Pin
     from endtask._backends.linux.cgroups import Mounts
+    from endtask._backends.linux.ties import Kinships
     from endtask.model import Facts, Listener, Row, SignalSets
 
 _CUT = 15  # bytes that the kernel keeps of a name (TASK_COMM_LEN without its end)
@@ -29,6 +30,7 @@ class ProcReader:
     def __init__(self) -> None:
         self._mounts: Mounts | None = None
         self._users: dict[int, str] = {}
+        self._kinships: Kinships | None = None
 
     # ------------------------------------------------------------------ itself
 
@@ -244,7 +246,9 @@ class ProcReader:
         """Return the entries of the initial environment that programs rarely change, empty if unreadable."""
         from endtask._backends.linux import ties
 
-        return ties.kinship(pid)
+        if self._kinships is None:
+            self._kinships = ties.Kinships()
+        return self._kinships.of(pid)
 
     def shared_objects(self, pid: int) -> frozenset[str]:
         """Return the pipes, sockets and deleted files that a process holds open, as text; empty if unreadable."""
@@ -302,10 +306,11 @@ class ProcReader:
     def stopped(self, pin: Pin) -> bool:
         """Return whether the process is suspended by job control (state T), or one of its threads where the main one has exited."""
         pid = pin.ref.pid
-        row = procfs.row(pid)
-        if row is None:
+        raw = procfs.stat_raw(pid)
+        if not raw:
             return False
-        if row.state != "Z":
-            return row.state == "T"
+        state = raw[raw.rindex(b")") + 2]
+        if state != ord("Z"):
+            return state == ord("T")
         raw = procfs.look(b"/proc/%d/task/%d/stat" % (pid, procfs.living_thread(pid)))
         return raw is not None and raw[raw.rfind(b")") + 2 :][:1] == b"T"

@@ -11,7 +11,7 @@ import sys
 assert sys.platform == "linux"
 
 from endtask._backends.linux.descriptors import links
-from endtask._backends.linux.procfs import decode, environ
+from endtask._backends.linux.procfs import decode, environ, look
 
 _MARK = b"ENDTASK_MARK="
 
@@ -25,12 +25,37 @@ def marks(pid: int) -> tuple[str, ...]:
 _VOLATILE = (b"_=", b"SHLVL=", b"PWD=", b"OLDPWD=", b"LC_CTYPE=", b"COLUMNS=", b"LINES=")
 
 
-def kinship(pid: int) -> frozenset[bytes]:
-    """Return the entries of the initial environment, empty if there is none or it may not be read.
+_MOST_KEPT = 256  # environments; some KiB each
 
-    Without what is changed all the time; a program that starts another one rarely changes more than one or two of the rest.
-    """
-    return frozenset(entry for entry in environ(pid) or () if not entry.startswith(_VOLATILE))
+
+class Kinships:
+    """Reads kinship; processes with the same environment share one answer, because ten thousand of a kind would not fit otherwise."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, frozenset[bytes]] = {}
+
+    def of(self, pid: int) -> frozenset[bytes]:
+        """Return the entries of the initial environment, empty if there is none or it may not be read.
+
+        Without what is changed all the time; a program that starts another one rarely changes more than one or two of the rest.
+        """
+        raw = look(b"/proc/%d/environ" % pid, of_memory=True)
+        if not raw:
+            return frozenset()
+        found = self._known.get(raw)
+        if found is None:
+            if len(self._known) >= _MOST_KEPT:
+                self._known.clear()
+            found = frozenset([e for e in raw.split(b"\0") if e and not e.startswith(_VOLATILE)])
+            self._known[raw] = found
+        return found
+
+
+def kinship(pid: int) -> frozenset[bytes]:
+    """Return what `Kinships.of` tells of a single process."""
+    return Kinships().of(pid)
 
 
 def shared_objects(pid: int) -> frozenset[str]:

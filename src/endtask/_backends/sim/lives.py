@@ -64,7 +64,9 @@ class _Maker:
         if rng.random() < 0.4:
             roots.append(self.churner())
         if rng.random() < 0.1:
-            roots[:] = [Spec("systemd", reap_s=0.0, environ="user", flags=("subreaper", "session"), children=tuple(roots))]
+            roots[:] = [
+                Spec("systemd", reap_s=0.0, environ="user", flags=("subreaper", "session"), children=tuple(roots))
+            ]
         if storm:
             world = self.storm(world, roots)
         options = self.options()
@@ -108,9 +110,13 @@ class _Maker:
     def storm(self, world: World, roots: list[Spec]) -> World:
         """Pids come back within a few calls: programs that end at any moment, a tiny pid space, and a bystander that forks at full rate."""
         rng = self.rng
-        mortal = tuple(Spec(rng.choice(_NAMES), (wait(rng.choice((0.02, 0.04, 0.06, 0.08, 0.1))), leave())) for _ in range(5))
+        mortal = tuple(
+            Spec(rng.choice(_NAMES), (wait(rng.choice((0.02, 0.04, 0.06, 0.08, 0.1))), leave())) for _ in range(5)
+        )
         roots[:] = [replace(r, children=(*r.children, *mortal)) if r.name == "target" else r for r in roots]
-        roots.append(Spec("churner", (Op("forks", 0.0005, 300, child=Spec("short", (wait(0.002), leave()))),), environ="churn"))
+        roots.append(
+            Spec("churner", (Op("forks", 0.0005, 300, child=Spec("short", (wait(0.002), leave()))),), environ="churn")
+        )
         return replace(world, pid_max=26, processes=24, forks=400, call_s=rng.choice((0.001, 0.003)), race=0.05)
 
     def what(self) -> tuple[str, ...]:
@@ -133,13 +139,17 @@ class _Maker:
         if form == 0:
             options["timeout_s"] = rng.choice((0.2, 1.0, 4.0))
         elif form == 1:
-            options["plan"] = rng.choice(("TERM/1/INT/1", "TERM/2/KILL/1", "INT/0.5/TERM/0.5/KILL/1", "HUP/1", "TERM/1/TERM/1/KILL/1"))
+            options["plan"] = rng.choice(
+                ("TERM/1/INT/1", "TERM/2/KILL/1", "INT/0.5/TERM/0.5/KILL/1", "HUP/1", "TERM/1/TERM/1/KILL/1")
+            )
         elif form in (2, 3):
             options["force_after_s"] = rng.choice((0.1, 0.5, 2.0))
         elif form == 4:
             options["now"] = True
         elif form == 5:
-            options["plan"] = rng.choice(("stdin:q/1/TERM/1", "cmd:'stop it'/1/TERM/1/KILL/2", "QUIT/1/KILL/1", "RTMIN+3/1/TERM/1"))
+            options["plan"] = rng.choice(
+                ("stdin:q/1/TERM/1", "cmd:'stop it'/1/TERM/1/KILL/2", "QUIT/1/KILL/1", "RTMIN+3/1/TERM/1")
+            )
         if rng.random() < 0.15:
             options["scope"] = rng.choice(("only", "group", "session", "cgroup"))
         if rng.random() < 0.3:
@@ -166,7 +176,9 @@ class _Maker:
             spec = replace(spec, flags=("session",) if some() < 0.5 else ("group",))
         if depth <= 1 and some() < 0.2:
             # Each program has a service of its own; a scope may be shared by what one shell left behind.
-            cgroup = rng.choice((f"/system.slice/s{self.left}.service", f"/system.slice/s{self.left}.service", "/user.slice/x.scope"))
+            cgroup = rng.choice(
+                (f"/system.slice/s{self.left}.service", f"/system.slice/s{self.left}.service", "/user.slice/x.scope")
+            )
             spec = replace(spec, cgroup=cgroup)
         if some() < 0.15:
             spec = replace(spec, objects=(f"pipe:{rng.randrange(3)}",))
@@ -195,7 +207,15 @@ class _Maker:
         name = rng.choice(("supervisord", "loop", "sh", "supervisor"))
         on = ((TERM, (Op("tell", n=TERM, who="children"), Op("join"), leave())),) if rng.random() < 0.5 else ()
         flags = ("subreaper",) if rng.random() < 0.2 else ()
-        return Spec(name, on=on, restart_s=self.span(), restarts=rng.choice((1, 3)), environ="sup", flags=flags, children=(spec,))
+        return Spec(
+            name,
+            on=on,
+            restart_s=self.span(),
+            restarts=rng.choice((1, 3)),
+            environ="sup",
+            flags=flags,
+            children=(spec,),
+        )
 
     def churner(self) -> Spec:
         """A bystander that uses up pids, so that they come back soon."""

@@ -153,6 +153,24 @@ class Process:
         self.changed_at = now
         self.past: tuple[Group | str, ...] = ()
         self.flags = frozenset(spec.flags)
+        self._begin()
+        self.session: Group
+        self.group: Group
+        if born_of is None:
+            self.uid = max(spec.uid, 0)
+            self.cgroup = spec.cgroup or "/"
+            self.environ = spec.environ
+            self.marks = spec.marks
+            self.objects = frozenset(spec.objects)
+            self.ports = frozenset(spec.ports)
+            self.namespace: Process | None = None
+            self.session = self.group = Group(self)
+        else:
+            self._inherit(born_of, spec)
+
+    def _begin(self) -> None:
+        """Set what every process begins with."""
+        spec = self.spec
         self.block = 0
         self.pending = 0
         self.ignored = mask(spec.ignored)
@@ -174,26 +192,13 @@ class Process:
         self.restarts = spec.restarts
         self.watchers: list[tuple[list[int], int]] = []
         self.row_cache: Row | None = None
-        self.session: Group
-        self.group: Group
-        if born_of is None:
-            self.uid = max(spec.uid, 0)
-            self.cgroup = spec.cgroup or "/"
-            self.environ = spec.environ
-            self.marks = spec.marks
-            self.objects = frozenset(spec.objects)
-            self.ports = frozenset(spec.ports)
-            self.namespace: Process | None = None
-            self.session = self.group = Group(self)
-        else:
-            self._inherit(born_of, spec)
 
     def _inherit(self, parent: Process, spec: Spec) -> None:
         """Fork: everything is the parent's, unless the program says otherwise."""
         self.uid = parent.uid if spec.uid < 0 else spec.uid
         self.cgroup = spec.cgroup or parent.cgroup
         self.environ = spec.environ or parent.environ
-        self.marks = spec.marks or ((parent.marks) if not spec.environ else ())
+        self.marks = spec.marks or (parent.marks if not spec.environ else ())
         self.objects = parent.objects | frozenset(spec.objects)
         self.ports = parent.ports | frozenset(spec.ports)
         self.namespace = self if "namespace" in self.flags else parent.namespace

@@ -91,7 +91,16 @@ def _hop(system: System, process: Process, frame: Frame, op: Op) -> bool:
         spec = process.spec
         flags = tuple(sorted({*spec.flags, "session"} - {"group", "namespace", "stopped", "traced", "uninterruptible"}))
         child = Spec(
-            spec.name, rest, spec.on, spec.ignored, spec.blocked, spec.waited, -1, spec.reap_s, exit_s=spec.exit_s, flags=flags
+            spec.name,
+            rest,
+            spec.on,
+            spec.ignored,
+            spec.blocked,
+            spec.waited,
+            -1,
+            spec.reap_s,
+            exit_s=spec.exit_s,
+            flags=flags,
         )
         if system.fork(process, child) is not None:
             system.die(process, 0)
@@ -164,7 +173,9 @@ def _tell(system: System, process: Process, frame: Frame, op: Op) -> bool:
     elif op.who == "parent":
         others = [process.parent] if process.parent is not None and process.parent is not system.init else []
     else:
-        others = [p for p in system.table.values() if p.group is process.group and p is not process and p is not system.us]
+        others = [
+            p for p in system.table.values() if p.group is process.group and p is not process and p is not system.us
+        ]
     for other in others:
         if system.may_signal(process.uid, other):
             system.post(other, op.n)

@@ -2,6 +2,7 @@
 
 Decision: time is virtual and moves only when a call to the system lets it move, so that a life is a function of its seed and a million of them take minutes.
 Everything that a real kernel does at once is one method here; everything that takes time is an event on one heap.
+Longer than other modules, because the parts of a kernel call each other in circles: a signal ends a process, its end wakes its parent, its parent forks.
 
 The semantics follow signal(7), wait(2), credentials(7), pid_namespaces(7), cgroups(7) and what was measured on Linux 6.18 where those are silent:
 TERM to a stopped process stays pending, a version 2 frozen cgroup lets fatal signals through and version 1 does not let KILL through, D holds back KILL, a zombie swallows everything.
@@ -130,7 +131,7 @@ class System:
     # ------------------------------------------------------------------ fork and exec
 
     def fork(self, parent: Process, spec: Spec) -> Process | None:
-        """Start *spec* as a child of *parent*; None when the machine is full, as fork(2) gives EAGAIN."""
+        """Let *parent* start a program; None when the machine is full (EAGAIN)."""
         if self._living >= self.world.processes or len(self.everyone) >= self.world.forks:
             return None
         pid = self._free_pid()
@@ -396,7 +397,11 @@ class System:
         while above is not None and above is not self.init:
             if above.namespace is not process.namespace:
                 break
-            if not above.exited and not above.block & DYING and ("subreaper" in above.flags or above.namespace is above):
+            if (
+                not above.exited
+                and not above.block & DYING
+                and ("subreaper" in above.flags or above.namespace is above)
+            ):
                 return above
             above = above.parent
         own = process.namespace
@@ -462,7 +467,9 @@ class System:
         frame = process.frames[-1] if process.frames else None
         if frame is None or process.block or self.rng.random() < 0.5:
             return 0.0
-        op = next((o for o in frame.ops[frame.at : frame.at + 2] if o.do in ("fork", "forks") and o.child is not None), None)
+        op = next(
+            (o for o in frame.ops[frame.at : frame.at + 2] if o.do in ("fork", "forks") and o.child is not None), None
+        )
         if op is None or op.child is None:
             return 0.0
         child = op.child

@@ -68,15 +68,25 @@ class Discovery:
         preparer: Knows what is in scope by a process table.
         waiter: The one wait.
         births: The fork watch, None where there is none.
+        exited: Called when it is found out here that a member has exited.
         tell: Called with kind, entry, identity, name and text of an event.
     """
 
-    def __init__(self, backend: Backend, preparer: Preparer, waiter: Waiter, births: Births | None, tell: Tell) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        preparer: Preparer,
+        waiter: Waiter,
+        births: Births | None,
+        tell: Tell,
+        exited: Callable[[Entry, JobMember, float], None],
+    ) -> None:
         self.backend = backend
         self.preparer = preparer
         self.waiter = waiter
         self.births = births if preparer.policy.scope.kind != "only" else None
         self.tell = tell
+        self.exited = exited
         self.entries: dict[int, Entry] = {}  # the open ones by number
         self._members: list[tuple[Entry, JobMember]] = []  # by key of the wait
         self.holders: dict[int, list[Entry]] = {}  # who follows a pid
@@ -215,11 +225,18 @@ class Discovery:
         member = JobMember(pin.ref, name, tie, kept=kept)
         member.managed = name == entry.ready.target.name
         member.row = row
+        old = entry.by_pid.get(pid)
+        if (
+            old is not None and old.exited_at is None
+        ):  # its pid is taken, so it has exited, and the wait has not said it yet
+            self.exited(entry, old, self.backend.now())
         before = entry.ready.pins.pop(pid, None)
         if before is not None:  # an exited member had this pid: its story is over, its handle may go
             self.waiter.drop(before)
             before.close()
         entry.ready.pins[pid] = pin
+        if row is not None:
+            entry.ready.rows[pid] = row
         entry.by_pid[pid] = member
         self._follow(entry, member)
         self.tell("joined", entry, pin.ref, name, f"{pid} {name} found: {tie}")

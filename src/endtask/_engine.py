@@ -19,6 +19,7 @@ from endtask._plan import KILL
 from endtask._record import replace
 from endtask._request import deliver
 from endtask._verdict import end_in_words, gone, not_begun, receipt_in_words, verdict
+from endtask.errors import OsCallError
 from endtask.model import Event, PidRef, Receipt, TargetReport
 
 TYPE_CHECKING = False
@@ -71,7 +72,7 @@ class Run:
         self.started_at = started_at
         self.on_event = on_event
         self.cancelled = False
-        self.found = Discovery(backend, preparer, waiter, births, self._tell)
+        self.found = Discovery(backend, preparer, waiter, births, self._tell, self._exited)
         self._queue = list(targets)[::-1]
         self._results: list[TargetReport | Entry] = []
         self._timers: list[tuple[float, int]] = []
@@ -124,6 +125,7 @@ class Run:
         now = self.backend.now()
         for entry in list(self.found.entries.values()):
             self._perform(entry, entry.job.cancel(now))
+            self._finish(entry)  # also one that was settled when the interrupt came
         for target in reversed(self._queue):
             self._results.append(not_begun(target))
             self._emit("settled", target.what, target.ref, target.name, "not begun", outcome="running")
@@ -152,7 +154,13 @@ class Run:
             if self._queue[-1].pin is None and self.found.entries and self.backend.capacity() < _SPARE:
                 return
             target = self._queue.pop()
-            ready = self.preparer.prepare(target)
+            try:
+                ready = self.preparer.prepare(target)
+            except OsCallError:
+                if not self.found.entries:
+                    raise
+                self._queue.append(target)  # no descriptor is left: its turn comes when another target has ended
+                return
             if ready is not None:
                 self._begin(ready)
                 continue
@@ -196,8 +204,10 @@ class Run:
 
     def _on_exit(self, key: int, now: float) -> None:
         entry, member = self.found.member(key)
-        if member.exited_at is not None or entry.report is not None:
-            return
+        if member.exited_at is None and entry.report is None:
+            self._exited(entry, member, now)
+
+    def _exited(self, entry: Entry, member: JobMember, now: float) -> None:
         end = self.backend.end(entry.ready.pins[member.ref.pid])
         if self.on_event is not None:
             # Whether the parent reaps it is seen a moment later; the report says it if it does not.
@@ -281,9 +291,8 @@ class Run:
             if asked in self._asked:  # another target of this run owns it too: one request is enough
                 return []
             self._asked.add(asked)
-        receipts = deliver(self.backend, entry.ready.pins[member.ref.pid], request, now - self.started_at)
         actions: list[Action] = []
-        for receipt in receipts:
+        for receipt in deliver(self.backend, entry.ready.pins[member.ref.pid], request, now - self.started_at):
             actions += self._receipt(entry, member, receipt, now)
         return actions
 

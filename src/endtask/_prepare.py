@@ -11,7 +11,7 @@ from endtask._inspect import catches, predict
 from endtask._job import SHELL_ALONE_S, TARGET_ALONE
 from endtask._plan import respawn_watch
 from endtask._words import is_shell, runs_script
-from endtask.errors import AccessDeniedError, GoneError, OsCallError, RefusedError
+from endtask.errors import GoneError, OsCallError, RefusedError
 from endtask.model import Facts, PidRef, Planned, Suspect, TargetPlan
 
 TYPE_CHECKING = False
@@ -235,7 +235,7 @@ class Preparer:
             RefusedError: A target is to be kept, or is in the root cgroup and the scope is its cgroup.
         """
         for target in targets:
-            if target.ref in self.keep:
+            if target.ref in self.keep or not self._kept_pids.isdisjoint(self.family.ancestors(target.ref.pid)):
                 text = f"`{target.what}` is both to be stopped and to be left alone"
                 raise RefusedError(text, hint="name what it started instead, or leave `--keep` out")
             if self.policy.scope.kind == "cgroup" and self.backend.cgroup(target.ref.pid) in ("", "/"):
@@ -260,9 +260,11 @@ class Preparer:
         inside = self.backend.cgroup_pids(cgroup) or ()
         if pid not in inside or any(p in inside for p in (*ready.above, *self.own_line)):
             return ""
-        # The main process of a unit is its oldest; whoever is younger may be one job among others.
-        rows = [self.family.table[p] for p in inside if p in self.family.table]
-        return cgroup if all(r.start >= row.start for r in rows) else ""
+        # The main process leads its session and is older than whatever else in there has its parent outside.
+        tops = [
+            r for r in map(self.family.table.get, inside) if r is not None and r.ppid not in inside and r.pid != pid
+        ]
+        return cgroup if row.sid == pid and all(r.start > row.start for r in tops) else ""
 
     def _members(self, ready: Prepared) -> None:
         ready.members = [(ready.target.ref, ready.target.name, "target", self._is_kept(ready.target.ref, ready))]
@@ -393,7 +395,7 @@ class Preparer:
         if row.ppid > 1:
             try:
                 origin.pin = self.backend.pin(row.ppid)
-            except (GoneError, AccessDeniedError):
+            except OsCallError:
                 origin.pin = None  # ignored: without it the watch only lasts its full time
         return origin
 
@@ -411,11 +413,15 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
     if top is None:
         return ()
 
-    def known(pid: int) -> bool:
-        return pid in ready.pins or pid in preparer.selected or pid in preparer.own_line
+    def known(row: Row) -> bool:
+        """Whether it is a member or a target itself; the pid of one that has exited may be somebody else's by now."""
+        before = ready.rows.get(row.pid) or (
+            preparer.family.table.get(row.pid) if row.pid in preparer.selected else None
+        )
+        return row.pid in preparer.own_line or (before is not None and before.start == row.start)
 
     found = []
-    candidates = [r for r in _scope.suspects(family, top, ready.above) if not known(r.pid)]
+    candidates = [r for r in _scope.suspects(family, top, ready.above) if not known(r)]
     if candidates:
         preparer.remember_kin(ready)
         shared = ready.shared = ready.shared or preparer.shared(ready)
@@ -425,7 +431,7 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
             if because:
                 found.append((row, because))
     for row in _scope.group_strangers(family, top):
-        if not known(row.pid):
+        if not known(row):
             found.append((row, f"in its process group, and its parent {row.ppid} may have started it or adopted it"))
     suspects = [as_suspect(backend, row, because) for row, because in found]
     return tuple(s for s in suspects if s is not None)

@@ -10,23 +10,25 @@ from endtask.model import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from endtask._backends.base import Backend, Pin
     from endtask.model import Receipt
 
 CONT = Request("CONT", "signal", 18)
 
 
-def deliver(backend: Backend, pin: Pin, request: Request, at_s: float) -> list[Receipt]:
+def deliver(backend: Backend, pin: Pin, request: Request, at_s: float) -> Iterator[Receipt]:
     """Send *request*, and CONT after it if the process is stopped.
 
-    Returns:
-        One receipt for each thing that was sent; a receipt says what the system answered and proves no end.
+    Yields:
+        One receipt for each thing that was sent, right after it was sent; a receipt says what the system answered and proves no end.
 
     Raises:
         UnsupportedRequestError: The system has no such request; nothing was sent.
     """
-    receipts = [backend.send(pin, request, at_s)]
+    receipt = backend.send(pin, request, at_s)
+    yield receipt
     wakes = request.kind == "signal" and not request.forced and request.number != CONT.number
-    if wakes and receipts[0].status == "delivered" and backend.stopped(pin):
-        receipts.append(backend.send(pin, CONT, at_s))
-    return receipts
+    if wakes and receipt.status == "delivered" and backend.stopped(pin):
+        yield backend.send(pin, CONT, at_s)

@@ -7,7 +7,7 @@ every handle ended and the process table read again with nothing new in it (`obs
 from __future__ import annotations
 
 from endtask import _prepare, _scope
-from endtask.errors import AccessDeniedError, GoneError
+from endtask.errors import GoneError, OsCallError
 from endtask.model import Evidence, PidRef, PortState, Respawn
 
 TYPE_CHECKING = False
@@ -83,7 +83,7 @@ class Births:
 
         It ends also while the machine forks at full rate: forks of strangers stay queued, and those of members are taken in a few rounds at a time.
         """
-        born = []
+        born: list[tuple[tuple[int, ...], Pin | None, int, int]] = []
         self._pull()
         if (
             self._watch.lost
@@ -96,10 +96,17 @@ class Births:
             self._queue = []
             self._births = {}
             self._first += len(batch)
-            opened = self._open(batch, first)
+            opened: list[tuple[tuple[int, ...], Pin | None, int, int]] = []
+            try:
+                self._open(batch, first, opened)
+                self._pull()
+            except BaseException:
+                for _owners, pin, _child, _parent in (*born, *opened):
+                    if pin is not None:
+                        pin.close()
+                raise
             if not opened:
                 break
-            self._pull()
             newer = {child for _parent, child in self._queue}
             for owners, pin, child, parent in opened:
                 overtaken = pin is not None and child in newer
@@ -110,9 +117,11 @@ class Births:
                 break
         return born
 
-    def _open(self, batch: list[tuple[int, int]], first: int) -> list[tuple[tuple[int, ...], Pin | None, int, int]]:
+    def _open(
+        self, batch: list[tuple[int, int]], first: int, opened: list[tuple[tuple[int, ...], Pin | None, int, int]]
+    ) -> None:
+        """Add what the events tell of members to *opened*, with a handle where the pid is still the child's."""
         last = {child: index for index, (_parent, child) in enumerate(batch)}
-        opened: list[tuple[tuple[int, ...], Pin | None, int, int]] = []
         for index, (parent, child) in enumerate(batch):
             number = first + index
             if child in self._owners and number >= self._since[child][1]:
@@ -127,10 +136,11 @@ class Births:
             if last[child] == index:
                 try:
                     pin = self._backend.pin(child)
-                except (GoneError, AccessDeniedError):
-                    pin = None  # ignored: it has gone; its own forks are still followed by its pid
+                except GoneError:
+                    pin = None  # its own forks are still followed by its pid
+                except OsCallError:
+                    self._unsure = True  # it may live on without a handle of ours
             opened.append((owners, pin, child, parent))
-        return opened
 
 
 def evidence(
@@ -273,8 +283,8 @@ def _succeeds(backend: Backend, ready: Prepared, origin: Origin, row: Row, at_s:
         return None
     try:
         pin = backend.pin(row.pid)
-    except (GoneError, AccessDeniedError):
-        return None  # ignored: it has gone again; the next look finds the one after it
+    except OsCallError:
+        return None  # ignored: it has gone again, and the next look finds the one after it, or it may not be held
     ref: PidRef = pin.ref
     gone = backend.exited(pin)
     pin.close()

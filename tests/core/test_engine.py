@@ -424,8 +424,9 @@ def test_interrupt_at_any_call_leaves_a_report_or_nothing_done(policy: Policy) -
             if machine.backend.calls < number:
                 break
             assert (True, 130) == (report.cancelled, report.exit_code), f"interrupted at call {number}"
-            told = [r.request for t in report.targets for m in t.members for r in m.receipts]
-            sent = [s for s in machine.signals if s[1] > 0]
+            # Between the kills of one sweep the library cannot be interrupted: SIGINT is held back except in a wait.
+            told = [r.request for t in report.targets for m in t.members for r in m.receipts if r.request != "KILL"]
+            sent = [s for s in machine.signals if s[1] not in (0, 9)]
             assert len(told) == len(sent), f"interrupted at call {number}: sent {sent}, told {told}"
         assert not machine.backend.pins
         assert not [p for p in machine.system.everyone if p.held_by_us]

@@ -40,7 +40,7 @@ class Target(FakeBackend):
     def deliver(self, name: str) -> list[str]:
         """Deliver, and return the names on the receipts."""
         pin = self.pin(10)
-        receipts = deliver(self, pin, parse_request(name), 1.5)
+        receipts = list(deliver(self, pin, parse_request(name), 1.5))
         assert all(r.at_s == 1.5 for r in receipts)
         return [r.request for r in receipts]
 

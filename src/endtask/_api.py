@@ -15,7 +15,7 @@ from endtask._prepare import Preparer, target_plan
 from endtask._record import replace
 from endtask._watch import Births
 from endtask.errors import NothingMatchedError
-from endtask.model import Explained, Explanation, Looked, Member, Planning, Report, Seen
+from endtask.model import Explained, Explanation, Looked, Member, Missing, Planning, Report, Seen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -224,16 +224,18 @@ def plan(
 
 
 def _each(found: Found, preparer: Preparer) -> Generator[Prepared, None, None]:
-    """Prepare one target after the other and release it afterwards."""
+    """Prepare one target after the other and release it afterwards; who ends meanwhile is told as missing."""
     try:
         preparer.check(found.targets)
         for target in found.targets:
             ready = preparer.prepare(target)
-            if ready is not None:
-                try:
-                    yield ready
-                finally:
-                    ready.close()
+            if ready is None:
+                found.missing.append(Missing(target.what, f"process {target.ref.pid} has just ended", "gone"))
+                continue
+            try:
+                yield ready
+            finally:
+                ready.close()
     finally:
         found.close()
         preparer.close()

@@ -129,21 +129,26 @@ class Discovery:
         for owners, pin, child, parent in self.births.collect() if self.births is not None else ():
             if pin is None:
                 continue
-            for number in owners:
-                entry = self.entries.get(number)
-                known = entry.by_pid.get(child) if entry is not None else None
-                if entry is None or (known is not None and known.ref == pin.ref):
-                    continue  # settled meanwhile, or the process table had it already
-                handle = open_pin(self.backend, child, pin.ref.token)
-                if isinstance(handle, str):
-                    if handle:
-                        entry.unheld(child, self._name(child), handle)
-                    continue
-                above = entry.by_pid.get(parent)
-                row = self.backend.row(child)
-                member = self._join(entry, handle, row, _BORN, kept=above is not None and above.kept)
-                found.setdefault(number, []).append(member)
-            pin.close()
+            spare: Pin | None = pin  # the first job that takes it in closes it; others open their own
+            try:
+                for number in owners:
+                    entry = self.entries.get(number)
+                    known = entry.by_pid.get(child) if entry is not None else None
+                    if entry is None or (known is not None and known.ref == pin.ref):
+                        continue  # settled meanwhile, or the process table had it already
+                    handle = spare if spare is not None else open_pin(self.backend, child, pin.ref.token)
+                    if isinstance(handle, str):
+                        if handle:
+                            entry.unheld(child, self._name(child), handle)
+                        continue
+                    spare = None
+                    above = entry.by_pid.get(parent)
+                    kept = above is not None and above.kept
+                    member = self._join(entry, handle, self.backend.row(child), _BORN, kept=kept)
+                    found.setdefault(number, []).append(member)
+            finally:
+                if spare is not None:
+                    spare.close()
         return [(self.entries[number], members) for number, members in found.items()]
 
     def _name(self, pid: int) -> str:

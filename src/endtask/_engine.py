@@ -124,6 +124,10 @@ class Run:
         self.cancelled = True
         now = self.backend.now()
         for entry in list(self.found.entries.values()):
+            for member in list(entry.job.members):
+                # The same Ctrl+C may have ended it; the wait's own word is lost with the interrupt.
+                if member.exited_at is None and self.backend.exited(entry.ready.pins[member.ref.pid]):
+                    self._exited(entry, member, now)
             self._perform(entry, entry.job.cancel(now))
             self._finish(entry)  # also one that was settled when the interrupt came
         for target in reversed(self._queue):
@@ -137,13 +141,14 @@ class Run:
 
     def _timeout(self) -> float:
         now = self.backend.now()
+        births = self.found.births
+        if self._to_force or (births is not None and births.pending):
+            return 0.0
         until = self._timers[0][0] if self._timers else now + 3600.0
         if self._watching:
             until = min(until, now + _RESPAWN_LOOK_S)
         if self._to_scan:
             until = min(until, self._next_scan)
-        if self._to_force:
-            until = now
         return max(0.0, until - now)
 
     # ------------------------------------------------------------------ admission
@@ -225,6 +230,9 @@ class Run:
 
     def _on_time(self, now: float) -> None:
         timers = self._timers
+        if timers and timers[0][0] <= now:
+            for key in self.found.waiter.wait(0):  # who ended in time must not be called running
+                self._on_exit(key, now)
         while timers and timers[0][0] <= now:
             _at, number = heapq.heappop(timers)
             entry = self.found.entries.get(number)
@@ -355,9 +363,11 @@ class Run:
         began = self.backend.now()
         self._on_births(began)
         births = self.found.births
-        if births is not None and births.pending:
-            self._to_scan += entries  # there are members that are not known yet: first things first
-            return
+        if births is not None and (
+            births.pending or births.stirring
+        ):  # first things first: there may be members not known yet
+            self._to_scan += [e for e in entries if began < e.job.deadline]
+            entries = [e for e in entries if began >= e.job.deadline]
         family = None
         # With every fork seen, another table can only show what hopped while the first one was read; it is cheap on a small machine.
         # A group, session or cgroup is entered by other ways than birth.

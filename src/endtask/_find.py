@@ -301,7 +301,7 @@ class Finder:
         self._refuse_never(pid, word)
         target = self._pin(word, pid, "")
         if isinstance(target, Missing):
-            code = "stale" if target.code == "no-match" else target.code
+            code = "stale" if target.code == "no-match" and self.backend.row(pid) is None else target.code
             self.found.missing.append(Missing(word, f"the pid file `{path}` names {pid}: {target.text}", code))
             return
         row = self.backend.row(pid)  # read after the handle was opened, so it is the handle's process or nobody

@@ -11,7 +11,6 @@ Rejected: PR_SET_PDEATHSIG, which reaches the direct child only and fires when t
 from __future__ import annotations
 
 import os
-import select
 import sys
 import time
 from contextlib import suppress
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import IO
+
+
+_KEEPER_S = 5.0  # how long the keeper has to end when its work is done
 
 
 class _Member:
@@ -52,6 +54,7 @@ class Owned:
         pid: Its pid.
         stdin, stdout, stderr: Pipes, as in `subprocess.Popen`, where they were asked for.
         report: The verdict, None until `stop` has run.
+        lost: Whether the keeper is gone before its work was done, for example because it was killed.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class Owned:
         self._empty = False
         self._left: list[tuple[int, str]] = []
         self._buffer = b""
-        self._keeper_gone = False
+        self.lost = False
         self._control, self._keeper = self._start(cwd, env, stdin, stdout, stderr)
         self.stdin = self._keeper.stdin
         self.stdout = self._keeper.stdout
@@ -130,7 +133,7 @@ class Owned:
     def _read_start(self) -> None:
         deadline = time.monotonic() + 30.0
         while not self.ref.pid:
-            if not self._pump(deadline - time.monotonic()) or self._keeper_gone:
+            if not self._pump(deadline - time.monotonic()) or self.lost:
                 raise OsCallError("spawn", 0, text=f"the keeper of `{self._command[0]}` did not start")
 
     def _abandon(self) -> None:
@@ -143,18 +146,23 @@ class Owned:
 
     # ------------------------------------------------------------------ the keeper's words
 
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `poll` has something new to learn, -1 after `stop`."""
+        return self._control.fileno()
+
     def _pump(self, timeout_s: float | None) -> bool:
         """Read what the keeper says for at most *timeout_s*; return whether anything came."""
-        poller = select.poll()  # not select(): the descriptor may be above FD_SETSIZE
-        poller.register(self._control.fileno(), select.POLLIN)
-        if not poller.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000):
+        if self.lost:
             return False
+        self._control.settimeout(None if timeout_s is None else max(0.0, timeout_s))
         try:
             data = self._control.recv(65536)
+        except (TimeoutError, BlockingIOError):
+            return False
         except ConnectionResetError:
             data = b""  # the keeper was killed with unread words of ours
         if not data:
-            self._keeper_gone = True
+            self.lost = True
             return True
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
@@ -207,7 +215,7 @@ class Owned:
 
     def poll(self) -> ProcessEnd | None:
         """Return how the command ended, None while it runs. What it started may run on."""
-        while not self._keeper_gone and self._pump(0):
+        while self.report is None and not self.lost and self._pump(0):
             pass
         return self._end
 
@@ -221,7 +229,7 @@ class Owned:
             How it ended, None when the time is up.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._end is None and not self._keeper_gone:
+        while self._end is None and self.report is None and not self.lost:
             if not self._pump(None if deadline is None else deadline - time.monotonic()):
                 return None
         return self._end
@@ -234,23 +242,25 @@ class Owned:
         """
         if self.report is not None:
             return self.report
+        import subprocess
+
         began = time.monotonic()
-        if not self._keeper_gone:
+        if not self.lost:
             try:
                 self._control.sendall(f"stop {self._grace_s:g} {int(self._force)}\n".encode())
             except (BrokenPipeError, ConnectionResetError):
-                self._keeper_gone = True
+                self.lost = True
         # The keeper answers by itself; the bound is for a keeper that was stopped or killed.
         deadline = began + self._grace_s + 30.0
-        while not self._empty and not self._left and not self._keeper_gone and time.monotonic() < deadline:
+        while not self._empty and not self._left and not self.lost and time.monotonic() < deadline:
             self._pump(deadline - time.monotonic())
         if self._empty or self._left:
             self.report = self._verdict()
         else:
             self.report = self._take_over()
         self._control.close()
-        if self._empty:
-            self._keeper.wait()
+        with suppress(subprocess.TimeoutExpired):  # ignored: it tidies up by itself, and has nothing left to tell
+            self._keeper.wait(_KEEPER_S)
         return self.report
 
     def _verdict(self) -> Report:
@@ -292,6 +302,7 @@ class Owned:
         """The keeper was killed: find its tree by the mark that everything in it inherited, and stop that."""
         from endtask import _api
         from endtask._backends import default_backend
+        from endtask._discover import open_pin
         from endtask._plan import make_policy
         from endtask.model import Filter
 
@@ -299,7 +310,10 @@ class Owned:
         marked = [pid for pid in backend.list_pids() if self._mark in backend.marks(pid)]
         words = []
         for pid in marked:
-            pin = backend.pin(pid)
+            pin = open_pin(backend, pid)
+            if isinstance(pin, str):
+                words += [str(pid)] if pin else []  # it has gone, or it is reported as what we may not stop
+                continue
             if self._mark in backend.marks(pid):
                 words.append(str(pin.ref))
             pin.close()

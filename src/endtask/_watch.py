@@ -36,6 +36,7 @@ class Births:
 
     Attributes:
         complete: Whether every fork so far was seen and could be attributed.
+        stirring: Whether the last `collect` saw any fork of a member: then its child may have forked again by now, also if it has exited already.
     """
 
     def __init__(self, backend: Backend, watch: ForkWatch) -> None:
@@ -49,6 +50,7 @@ class Births:
         self._births: dict[int, int] = {}  # child pid -> number of its event, for the events in the queue
         self._first = 0  # number of the first event in the queue
         self._unsure = False
+        self.stirring = False
 
     @property
     def complete(self) -> bool:
@@ -84,10 +86,10 @@ class Births:
         It ends also while the machine forks at full rate: forks of strangers stay queued, and those of members are taken in a few rounds at a time.
         """
         born: list[tuple[tuple[int, ...], Pin | None, int, int]] = []
+        self.stirring = False
         self._pull()
-        if (
-            self._watch.lost
-        ):  # without the lost event of a pid's reuse, the forks of a stranger would be taken for a member's
+        # Without the lost event of a pid's reuse, the forks of a stranger would be taken for a member's.
+        if self._watch.lost:
             self._queue.clear()
             self._births.clear()
             return []
@@ -107,6 +109,7 @@ class Births:
                 raise
             if not opened:
                 break
+            self.stirring = True
             newer = {child for _parent, child in self._queue}
             for owners, pin, child, parent in opened:
                 overtaken = pin is not None and child in newer
@@ -179,6 +182,9 @@ def evidence(
         found.append(Evidence("cgroup-empty", "proved", f"the kernel reports the cgroup {ready.cgroup} as empty", at_s))
     if births is not None and not births.complete and ready.kin is None:
         text = "the kernel dropped fork events, and too little was remembered to look for what was born meanwhile"
+        return (*found, Evidence("fork-events", "unproven", text, at_s))
+    if births is not None and births.stirring:
+        text = "processes of the scope were still being born when the time was over"
         return (*found, Evidence("fork-events", "unproven", text, at_s))
     if births is not None and births.complete:
         text = "every fork since the start was reported by the kernel, nothing of it is left"

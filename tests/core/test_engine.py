@@ -409,7 +409,7 @@ def test_kernel_without_pidfds_is_said_in_the_evidence() -> None:
     "policy", [make_policy(timeout_s=1.0, watch_s=0.0), make_policy(plan="TERM/0.3/KILL/2")], ids=["ask", "force"]
 )
 def test_interrupt_at_any_call_leaves_a_report_or_nothing_done(policy: Policy) -> None:
-    """Ctrl+C at each call to the system in turn: whatever was sent stands in a report, nothing stays held or open (reference: exit 130)."""
+    """Ctrl+C after each call to the system in turn, heard in the next wait: whatever was sent stands in a report, nothing stays held or open (reference: exit 130)."""
     number = 1
     while True:
         machine = Machine(polite("app", deaf("worker"), after=SLOW_EXIT, flags=("session",)))
@@ -421,14 +421,13 @@ def test_interrupt_at_any_call_leaves_a_report_or_nothing_done(policy: Policy) -
                 f"interrupted at call {number} after something was sent, and no report tells of it"
             )
         else:
-            if machine.backend.calls < number:
+            if machine.backend.cancelled_at:
                 break
             assert (True, 130) == (report.cancelled, report.exit_code), f"interrupted at call {number}"
-            # Between the kills of one sweep the library cannot be interrupted: SIGINT is held back except in a wait.
-            told = [r.request for t in report.targets for m in t.members for r in m.receipts if r.request != "KILL"]
-            sent = [s for s in machine.signals if s[1] not in (0, 9)]
+            told = [r.request for t in report.targets for m in t.members for r in m.receipts]
+            sent = [s for s in machine.signals if s[1] > 0]
             assert len(told) == len(sent), f"interrupted at call {number}: sent {sent}, told {told}"
         assert not machine.backend.pins
         assert not [p for p in machine.system.everyone if p.held_by_us]
         number += 1
-    assert number > 20
+    assert number > 5

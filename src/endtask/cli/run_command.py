@@ -127,11 +127,11 @@ class _Asked:
 
     def wait(self, command: Owned) -> int:
         """Wait until the command has ended, or a signal asks us to stop; return that signal, 0 for none."""
-        keeper = command._control.fileno()  # noqa: SLF001  # of our own package: what wakes up when the keeper speaks
+        keeper = command.fileno()  # wakes up when the keeper speaks
         poller = select.poll()
         poller.register(self._reader, select.POLLIN)
         poller.register(keeper, select.POLLIN)
-        while command.poll() is None and not command._keeper_gone:  # noqa: SLF001  # likewise
+        while command.poll() is None and not command.lost:
             if any(fd == self._reader for fd, _ in poller.poll()):
                 for number in os.read(self._reader, 64):
                     if number in _SIGNALS:

@@ -83,7 +83,11 @@ def _levels(distance: int) -> tuple[str, str, bool]:
     """Return for a manager that restarts its own children: whether it restarts this one, why, and whether that is sure."""
     if distance == 0:
         return "yes", "", True
-    return "unknown", f"; it is {distance} level{'s' * (distance > 1)} below what is managed, which may end with it", False
+    return (
+        "unknown",
+        f"; it is {distance} level{'s' * (distance > 1)} below what is managed, which may end with it",
+        False,
+    )
 
 
 def _supervisord(around: Surroundings, ancestor: Ancestor, distance: int) -> Manager:

@@ -36,7 +36,7 @@ class SimBackend:
         uid: Our user.
         calls: Calls so far.
         killed_at: The call at which we are killed, 0 for never.
-        cancelled_at: The call in which the user's interrupt arrives (KeyboardInterrupt), 0 for never.
+        cancelled_at: The call after which the user interrupts: the next wait raises KeyboardInterrupt; 0 for never.
         waited_s: Seconds spent in waits; the rest of the time went by in calls.
         spurious: The part of waits that return early without news.
         pins: Open pins.
@@ -83,7 +83,11 @@ class SimBackend:
             system.settle(0.05 + 2.0 * system.rng.random())
         else:
             system.advance_to(system.now + world.call_s * 2 * chance)
-        if self.calls == self.cancelled_at:
+
+    def hear_interrupt(self) -> None:
+        """Raise what the user's Ctrl+C raises; endtask holds SIGINT back except while it waits."""
+        if 0 < self.cancelled_at <= self.calls:
+            self.cancelled_at = 0
             raise KeyboardInterrupt
 
     def _die(self) -> None:

@@ -115,6 +115,8 @@ class SimWaiter:
         assert not self.closed or self._backend.dead, "a wait on a waiter that was closed"
         backend = self._backend
         backend.tick()
+        if timeout_s is None or timeout_s > 0:
+            backend.hear_interrupt()
         system = backend.system
         began = system.now
         if self._pipe is not None and not timeout_s:

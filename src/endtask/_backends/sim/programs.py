@@ -200,6 +200,7 @@ def _unlisten(system: System, process: Process, frame: Frame, op: Op) -> bool:
 
 def _listen(system: System, process: Process, frame: Frame, op: Op) -> bool:
     process.ports |= {op.n}
+    process.changed_at = system.now
     return True
 
 

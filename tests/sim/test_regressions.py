@@ -1,0 +1,246 @@
+"""Lives that once broke a promise, made small; each is named after what went wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from endtask._backends.sim.spec import Life, Op, Spec, World
+
+from .drive import live
+
+TARGET_ALONE = ("pid=target",)
+EXIT = (Op("exit"),)
+
+LIVES: dict[str, Life] = {
+    "the pid of the ended target belongs to a stranger": Life(
+        1,
+        World(pid_max=48, child_lists=False),
+        (
+            Spec(
+                "sh",
+                restart_s=0.0,
+                restarts=3,
+                children=(
+                    Spec(
+                        "target",
+                        children=(
+                            Spec("job"),
+                            Spec("app", children=(Spec("worker", (Op("fork", child=Spec("worker")),)),)),
+                        ),
+                    ),
+                ),
+            ),
+            Spec("churner", (Op("forks", 0.01, 50, child=Spec("short", EXIT)),)),
+        ),
+        before_s=0.3,
+        what=("ta*",),
+    ),
+    "a member ends in time, but force reaches its zombie": Life(
+        12459,
+        World(race=0.4, sweep="cgroup-freeze"),
+        (Spec("target", on=((15, ()),), flags=("uninterruptible",), children=(Spec("job"),)),),
+        before_s=0.0,
+        what=TARGET_ALONE,
+        options=(("force_after_s", 0.1),),
+    ),
+    "keep names a member below another process of that name": Life(
+        1,
+        World(race=0.0),
+        ours=(Spec("job", children=(Spec("db", children=(Spec("job"),)),)),),
+        before_s=0.0,
+        what=("pid=db",),
+        keep=("job",),
+    ),
+    "keep names an ancestor of the target": Life(
+        1,
+        World(race=0.0),
+        ours=(Spec("target", children=(Spec("app", children=(Spec("app"),)),)),),
+        before_s=0.0,
+        what=("pid=app",),
+        keep=TARGET_ALONE,
+    ),
+    "keep names the target": Life(1, World(race=0.0), (Spec("db"),), before_s=0.0, what=("db",), keep=("db",)),
+    "a hidden target leads the group of its children": Life(
+        1,
+        World(race=0.0),
+        (Spec("target", flags=("group", "hidden"), children=(Spec("app"),)),),
+        before_s=0.0,
+        what=("ref=target",),
+    ),
+    "no handle on a member may be opened": Life(
+        1,
+        World(race=0.0, child_lists=False),
+        (Spec("target", flags=("session",), children=(Spec("db", flags=("no-pin",)),)),),
+        before_s=0.0,
+        what=("target",),
+    ),
+    "one target is a member of another": Life(
+        2, World(race=0.0), (Spec("target", children=(Spec("target"),)),), before_s=0.0, what=("target", "target")
+    ),
+    "a member of two targets is killed": Life(
+        2,
+        World(race=0.0),
+        (Spec("target", ignored=(15,), children=(Spec("worker", ignored=(15,)),)),),
+        before_s=0.0,
+        what=("pid=target", "pid=worker"),
+        options=(("force_after_s", 0.5),),
+    ),
+    "the target starts a helper while it cleans up": Life(
+        1,
+        World(race=0.4, call_s=0.003, fork_watch="exact"),
+        ours=(
+            Spec(
+                "target",
+                on=(
+                    (
+                        15,
+                        (
+                            Op(
+                                "fork", child=Spec("web", on=((15, (Op("wait", 0.2), Op("exit"))),), flags=("session",))
+                            ),
+                            Op("wait", 0.3),
+                            Op("exit"),
+                        ),
+                    ),
+                ),
+                flags=("session",),
+            ),
+        ),
+        before_s=2.0,
+        what=("target",),
+        options=(("force_after_s", 2.0),),
+    ),
+    "the deadline passes while a tree that forks is held": Life(
+        1,
+        World(race=0.0, call_s=0.003, fork_watch="exact"),
+        (
+            Spec(
+                "target",
+                ignored=(15,),
+                children=(Spec("job", (Op("forks", 0.005, 200, child=Spec("job")),), ignored=(15,)),),
+            ),
+        ),
+        before_s=0.1,
+        what=TARGET_ALONE,
+        options=(("timeout_s", 0.2), ("force_after_s", 0.15)),
+    ),
+    "a child is born into the group after the target was reaped": Life(
+        1,
+        World(race=0.0),
+        (
+            Spec(
+                "target",
+                flags=("group",),
+                children=(Spec("app", on=((15, (Op("wait", 0.1), Op("fork", child=Spec("web")), Op("exit"))),)),),
+            ),
+        ),
+        before_s=0.0,
+        what=TARGET_ALONE,
+        options=(("scope", "group"),),
+    ),
+    "fork events are lost, and an escaped child has only the environment": Life(
+        3,
+        World(race=0.0, fork_watch="lossy"),
+        ours=(
+            Spec(
+                "target",
+                on=(
+                    (
+                        15,
+                        (
+                            Op(
+                                "forks",
+                                0.001,
+                                12,
+                                child=Spec("middle", (Op("fork", child=Spec("last")), Op("exit")), flags=("session",)),
+                            ),
+                            Op("exit"),
+                        ),
+                    ),
+                ),
+                environ="own",
+            ),
+        ),
+        before_s=0.0,
+        what=TARGET_ALONE,
+    ),
+    "an escaped process has the pid of another target": Life(
+        1,
+        World(pid_max=48, call_s=2e-05, race=0.0),
+        (
+            Spec(
+                "target",
+                (Op("forks", 0.0002, 30, child=Spec("target")),),
+                objects=("pipe:1",),
+                children=(
+                    Spec("app", on=((15, (Op("forks", 0.0002, 15, child=Spec("app")), Op("exit"))),)),
+                    Spec("web", (Op("fork", child=Spec("web", EXIT)),), reap_s=5.0),
+                ),
+            ),
+        ),
+        before_s=2.0,
+        what=("ref=target", "web"),
+        options=(("watch_s", 3.0),),
+    ),
+    "two programs share a scope that their dead shell left": Life(
+        1,
+        World(race=0.0),
+        (Spec("other", cgroup="/user.slice/x.scope"),),
+        (Spec("supervisor", children=(Spec("target", cgroup="/user.slice/x.scope"),)),),
+        before_s=0.0,
+        what=TARGET_ALONE,
+    ),
+    "an orphan of a service is stopped, its main process is not": Life(
+        1,
+        World(race=0.0, child_lists=False, sweep="cgroup.kill"),
+        (Spec("app", cgroup="/system.slice/a.service", children=(Spec("app", EXIT, children=(Spec("db"),)),)),),
+        before_s=0.0,
+        what=("pid=db",),
+    ),
+    "two orphans of one service are not each other's": Life(
+        1,
+        World(race=0.0),
+        (Spec("db", EXIT, cgroup="/system.slice/a.service", children=(Spec("web"), Spec("app"))),),
+        before_s=0.0,
+        what=("pid=web",),
+    ),
+    "one of two targets is in the root cgroup": Life(
+        1,
+        World(race=0.0, sweep="cgroup-freeze"),
+        (Spec("target", cgroup="/system.slice/a.service"), Spec("target")),
+        before_s=0.0,
+        what=("target",),
+        options=(("scope", "cgroup"), ("all", True)),
+    ),
+    "a stall during a scan does not put the next one off": Life(
+        5,
+        World(race=0.0, stall=0.02, call_s=0.0002),
+        (
+            Spec("target", on=((15, (Op("wait", 0.01), Op("exit"))),)),
+            Spec("web", on=((15, (Op("wait", 0.02), Op("exit"))),)),
+        ),
+        before_s=0.0,
+        what=("pid=target", "pid=web"),
+        options=(("timeout_s", 0.2), ("watch_s", 0.0)),
+    ),
+    "fewer handles than members": Life(
+        1,
+        World(race=0.0, capacity=4),
+        (Spec("target", children=tuple(Spec("worker") for _ in range(20))),),
+        before_s=0.0,
+        what=TARGET_ALONE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_the_life_keeps_every_promise(name: str) -> None:
+    """It did not, once."""
+    live(LIVES[name])
+
+
+def test_plan_refuses_what_stop_refuses() -> None:
+    """The root cgroup holds the whole system: neither verb takes it."""
+    from .drive import same_choice
+
+    same_choice(Life(1, World(), ours=(Spec("target"),), what=("target",), options=(("scope", "cgroup"),)))

@@ -35,9 +35,10 @@ class Entry:
         doubtful: Processes that carry an id of the target, or that no handle could be opened on, as suspects by pid.
         forced_before: Whether force was tried already.
         report: The verdict, None until it is settled.
+        woken_at: Time for which an alarm is set, 0 for none.
     """
 
-    __slots__ = ("by_pid", "doubtful", "forced_before", "job", "number", "ready", "report")
+    __slots__ = ("by_pid", "doubtful", "forced_before", "job", "number", "ready", "report", "woken_at")
 
     def __init__(self, number: int, ready: Prepared, job: Job) -> None:
         self.number = number
@@ -47,6 +48,7 @@ class Entry:
         self.doubtful: dict[int, Suspect] = {s.ref.pid: s for s in ready.unheld}
         self.forced_before = False
         self.report: TargetReport | None = None
+        self.woken_at = 0.0
 
     def doubt(self, backend: Backend, row: Row, tie: str) -> None:
         """Note a process that carries an id of the target and started when no member carried it any more."""

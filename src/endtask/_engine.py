@@ -237,6 +237,7 @@ class Run:
             _at, number = heapq.heappop(timers)
             entry = self.found.entries.get(number)
             if entry is not None:
+                entry.woken_at = 0.0
                 self._perform(entry, entry.job.tick(now))
         if self._watching:
             self._look_for_successors(now)
@@ -286,7 +287,8 @@ class Run:
             elif isinstance(action, Settle):
                 self._finish(entry)
         wake_at = entry.job.wake_at
-        if wake_at is not None and entry.report is None:
+        if wake_at is not None and wake_at != entry.woken_at and entry.report is None:
+            entry.woken_at = wake_at
             heapq.heappush(self._timers, (wake_at, entry.number))
 
     def _send(self, entry: Entry, action: Send) -> list[Action]:

@@ -170,11 +170,14 @@ class Finder:
 
     def _by_name(self, word: str) -> None:
         backend = self.backend
-        kernel = never = 0
+        kernel = never = filtered = 0
         pids = []
         for pid in self._names(word):
             if pid <= 1 or pid in self.own_line:
                 never += 1
+                continue
+            if not self._passes(pid):  # before anything dearer: most processes fail the first check
+                filtered += 1
                 continue
             row = self.table.get(pid) if self.table is not None else None
             if row.kernel if row is not None else self._is_kernel(pid):
@@ -186,9 +189,11 @@ class Finder:
             short = backend.short_name(pid)
             return short is not None and matches(word, backend.full_name(pid, short), folds_case=backend.folds_case)
 
-        if not pids and (kernel or never):
+        if not pids and not filtered and (kernel or never):
             self._refuse_matches(word, kernel)
-        nobody = f"no process is named `{word}`" if not pids else f"no process named `{word}`"
+        nobody = f"no process is named `{word}`" if not pids and not filtered else f"no process named `{word}`"
+        if filtered and not pids:
+            nobody += " passes the filters"
         if "/" in word:
             nobody += f" (a name has no slash; who has the file open: `file:{word}`)"
         self._select(word, pids, lambda: still, nobody=nobody)

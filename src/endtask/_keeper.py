@@ -38,6 +38,7 @@ import os
 import select
 import sys
 import time
+from contextlib import suppress
 
 assert sys.platform == "linux"
 
@@ -64,6 +65,7 @@ _LINGER_S = 0.25
 _RETRY_S = 0.05
 _ALONE = 0.5  # the part of the grace in which a command that catches TERM is left alone with its children
 _FLUSH_S = 5.0
+_LAST_STREAM = 2  # standard error
 _MOST_OUT = 8 << 20  # an owner that does not read for so long gets no more names
 _EXIT = select.EPOLLIN | select.EPOLLONESHOT
 
@@ -401,14 +403,34 @@ class Keeper:
         os._exit(0)
 
 
+def end_children() -> None:
+    """Kill our children until there are none: a child that is not reaped keeps its pid, and its orphans become our children."""
+    while True:
+        for pid in procfs.children(os.getpid()) or ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, _signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
 def main() -> NoReturn:
     """Start what the command line says and keep it."""
     control, grace_s, force, mark, _, *command = sys.argv[1:]
+    # Where the owner had a standard stream closed, nothing of ours may get its number: it is given to the command and replaced later.
+    while (spare := os.open("/dev/null", os.O_RDWR)) <= _LAST_STREAM:
+        pass
+    os.close(spare)
     fd = int(control)
     os.set_inheritable(fd, False)
     keeper = Keeper(fd, float(grace_s), force=force == "1")
-    keeper.start(command, mark)
-    keeper.run()
+    try:
+        keeper.start(command, mark)
+        keeper.run()
+    except BaseException:
+        end_children()  # a fault of ours must not leave the tree behind
+        raise
 
 
 if __name__ == "__main__":

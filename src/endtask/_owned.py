@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import IO
 
 
+_LAST_STREAM = 2  # standard error
 _KEEPER_S = 5.0  # how long the keeper has to end when its work is done
 
 
@@ -109,7 +110,7 @@ class Owned:
         import socket
         import subprocess
 
-        ours, theirs = socket.socketpair()
+        ours, theirs = (_above_streams(end) for end in socket.socketpair())
         keeper = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_keeper.py")
         arguments = [str(theirs.fileno()), f"{self._grace_s:g}", "1" if self._force else "0", self._mark]
         try:
@@ -269,12 +270,11 @@ class Owned:
         for member in sorted(self._members.values(), key=lambda m: m.pid != self.pid):
             ref = self.ref if member.pid == self.pid else PidRef(member.pid)
             tie = "target" if member.pid == self.pid else "owned"
-            exited = member.end is not None
-            members.append(
-                MemberReport(
-                    ref, member.name, tie, exited, member.exited_at_s, member.end, member.forced, tuple(member.receipts)
-                )
-            )
+            end, at_s = member.end, member.exited_at_s
+            if end is None and self._empty:  # its own parent reaped it: the keeper only knows that nothing is left
+                end, at_s = ProcessEnd(why_unknown="its own parent reaped it"), elapsed
+            forced, receipts = member.forced, tuple(member.receipts)
+            members.append(MemberReport(ref, member.name, tie, end is not None, at_s, end, forced, receipts))
         what = " ".join(self._command)
         name = self._command[0].rsplit("/", 1)[-1]
         if not self._empty:
@@ -352,6 +352,16 @@ class Owned:
                 if pipe is not None:
                     with suppress(BrokenPipeError):  # ignored: unwritten input of a command that has ended
                         pipe.close()
+
+
+def _above_streams(end: socket.socket) -> socket.socket:
+    """Return the socket under a number above those of the standard streams, which may be free in a process that has closed them."""
+    low = [end]
+    while low[-1].fileno() <= _LAST_STREAM:
+        low.append(low[-1].dup())
+    for other in low[:-1]:
+        other.close()
+    return low[-1]
 
 
 def _with_reason(target: TargetReport, reason: Reason) -> TargetReport:

@@ -32,6 +32,7 @@ def ends(pid: int) -> bool:
 
 
 def python(text: str) -> list[str]:
+    """Return the command line of a small program."""
     return [sys.executable, "-I", "-S", "-c", text]
 
 
@@ -113,3 +114,26 @@ def test_tree_is_found_by_its_mark_when_the_keeper_is_killed() -> None:
     assert {"unproven"} == {t.outcome for t in command.report.targets}
     assert ends(escaped)
     assert ends(command.pid)
+
+
+def test_owner_with_closed_streams_owns_its_tree_as_well() -> None:
+    """Descriptors 0 to 2 may be free in the owner; nothing of ours may get their numbers."""
+    inner = python("import signal,time; signal.alarm(60); time.sleep(60)")
+    owner = (
+        "import os,sys,endtask\nout=os.dup(1)\nfor fd in (0,1,2): os.close(fd)\n"
+        f"with endtask.owned({inner!r}, grace_s=1) as c: os.write(out, b'%d\\n' % c.pid)\n"
+        "os.write(out, c.report.targets[0].outcome.encode())"
+    )
+    done = subprocess.run([sys.executable, "-c", owner], stdout=subprocess.PIPE, check=False)
+    pid, outcome = done.stdout.split()
+    assert outcome == b"stopped"
+    assert ends(int(pid))
+
+
+def test_member_that_its_own_parent_reaps_has_exited_in_the_report() -> None:
+    """In a tree with a parent that waits, the keeper does not see each end; the empty tree shows it."""
+    with endtask.owned(["sh", "-c", "sleep 60 & echo ready; wait; wait"], stdout=subprocess.PIPE) as command:
+        assert command.stdout is not None
+        command.stdout.readline()
+    assert command.report is not None
+    assert all(m.exited and m.end is not None for m in command.report.targets[0].members)

@@ -42,10 +42,10 @@ class Origin:
         manager: Who would start it again.
         watch_s: Seconds to watch for a respawn.
         because: Why that long.
-        siblings: What was there before: (pid, start).
+        before: The process table from before: what is in there is no successor.
     """
 
-    __slots__ = ("because", "cgroup", "manager", "name", "parent", "pin", "siblings", "watch_s")
+    __slots__ = ("because", "before", "cgroup", "manager", "name", "parent", "pin", "watch_s")
 
     def __init__(self, parent: int, name: str, watch_s: float, because: str, manager: Manager | None) -> None:
         self.parent = parent
@@ -55,7 +55,7 @@ class Origin:
         self.manager = manager
         self.pin: Pin | None = None
         self.cgroup = ""
-        self.siblings: frozenset[tuple[int, int]] = frozenset()
+        self.before: dict[int, Row] = {}
 
 
 class Prepared:
@@ -159,8 +159,8 @@ class Preparer:
         self.selected = frozenset(selected)
         self.keep = frozenset(policy.scope.keep)
         self._kept_pids = frozenset(r.pid for r in self.keep)
-        self._objects: dict[int, frozenset[str]] = {}
-        self._kin: dict[int, frozenset[bytes]] = {}
+        self._objects: dict[tuple[int, int], frozenset[str]] = {}
+        self._kin: dict[tuple[int, int], frozenset[bytes]] = {}
         self._origins: dict[tuple[int, str, bool], Origin] = {}
 
     def prepare(self, target: Target) -> Prepared | None:
@@ -214,17 +214,19 @@ class Preparer:
             shared -= self.objects_of(ancestor)
         return shared
 
-    def objects_of(self, pid: int) -> frozenset[str]:
-        """Return the private objects of a process that is asked about for many targets."""
-        if pid not in self._objects:
-            self._objects[pid] = self.backend.shared_objects(pid)
-        return self._objects[pid]
+    def objects_of(self, pid: int, start: int = 0) -> frozenset[str]:
+        """Return the private objects of a process that is asked about for many targets; *start* tells it from a later one with its pid."""
+        key = (pid, start)
+        if key not in self._objects:
+            self._objects[key] = self.backend.shared_objects(pid)
+        return self._objects[key]
 
-    def kin_of(self, pid: int) -> frozenset[bytes]:
+    def kin_of(self, row: Row) -> frozenset[bytes]:
         """Return what a process has inherited that is asked about for many targets."""
-        if pid not in self._kin:
-            self._kin[pid] = self.backend.kinship(pid)
-        return self._kin[pid]
+        key = (row.pid, row.start)
+        if key not in self._kin:
+            self._kin[key] = self.backend.kinship(row.pid)
+        return self._kin[key]
 
     # ------------------------------------------------------------------ members
 
@@ -384,14 +386,9 @@ class Preparer:
         manager = next((m for m in facts.managers if m.restarts != "no"), None)
         origin = Origin(row.ppid, facts.parent_name or name, watch_s, because, manager)
         origin.cgroup = ready.cgroup
+        origin.before = self.family.table
         if watch_s <= 0:
             return origin
-        table = self.family.table
-        there = [
-            *self.family.children.get(row.ppid, ()),
-            *(self.backend.cgroup_pids(ready.cgroup) or () if ready.cgroup else ()),
-        ]
-        origin.siblings = frozenset((p, table[p].start) for p in there if p in table)
         if row.ppid > 1:
             try:
                 origin.pin = self.backend.pin(row.ppid)
@@ -438,7 +435,7 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
 
 
 def _shares(preparer: Preparer, row: Row, top: Row, shared: frozenset[str]) -> str:
-    both = shared & preparer.objects_of(row.pid) if shared else frozenset()
+    both = shared & preparer.objects_of(row.pid, row.start) if shared else frozenset()
     return f"an orphan that has {min(both)} open, as {top.pid} has" if both else ""
 
 
@@ -448,7 +445,7 @@ def _is_common(preparer: Preparer, family: Family, ready: Prepared) -> bool:
     if top is None or not _scope.is_orphan(family, top):
         return False
     older = (r for r in family.adopted(top.ppid) if r.start < top.start)
-    return any(_alike(preparer.kin_of(row.pid), ready) for row in older)
+    return any(_alike(preparer.kin_of(row), ready) for row in older)
 
 
 def _alike(theirs: frozenset[bytes], ready: Prepared) -> bool:
@@ -465,7 +462,7 @@ def _resembles(preparer: Preparer, row: Row, ready: Prepared) -> str:
     # A daemon keeps the directory it was started in or goes to the root, daemon(3); other people's orphans are elsewhere.
     if cwd not in (None, "/") and ready.cwd not in ("", cwd):
         return ""
-    if _alike(preparer.kin_of(row.pid), ready):
+    if _alike(preparer.kin_of(row), ready):
         return f"an orphan that started after {top} with the same environment"
     return ""
 

@@ -246,9 +246,13 @@ def newcomers(backend: Backend, origin: Origin) -> list[Row]:
         pids += children
     if origin.cgroup:
         pids += backend.cgroup_pids(origin.cgroup) or ()
-    known = {pid for pid, _start in origin.siblings}
     rows = (backend.row(pid) for pid in sorted(set(pids)))
-    return [r for r in rows if r is not None and (r.pid not in known or (r.pid, r.start) not in origin.siblings)]
+    return [r for r in rows if r is not None and _is_new(origin, r)]
+
+
+def _is_new(origin: Origin, row: Row) -> bool:
+    before = origin.before.get(row.pid)
+    return before is None or before.start != row.start
 
 
 def successor(
@@ -270,9 +274,10 @@ def successor(
     if ready.target.port is not None:
         proto, port = ready.target.port
         holders = (backend.row(p) for listener in backend.listeners(proto, port) for p in listener.pids)
-        rows = [*rows, *(r for r in holders if r is not None and (r.pid, r.start) not in origin.siblings)]
+        rows = [*rows, *(r for r in holders if r is not None and _is_new(origin, r))]
     for row in rows:
-        if row.start < old.start or row.pid in ready.pins or row.state == "Z":
+        member = ready.rows.get(row.pid)
+        if row.start < old.start or row.state == "Z" or (member is not None and member.start == row.start):
             continue
         # Below an adopter, whoever was there before the target had ended may be the target's own child.
         late = ended_at is not None and backend.age_s(row) <= backend.now() - ended_at + _TICK_S

@@ -278,13 +278,15 @@ def why(parsed: Parsed, console: Console) -> int:
 
 def find(parsed: Parsed, console: Console) -> int:
     """`endtask find` and `endtask look -q`: `pid:token name` lines."""
-    from endtask import _api
+    from endtask import _find  # and not `_api`, which loads all that a stop needs
+    from endtask._backends import default_backend
     from endtask.errors import NothingMatchedError
 
     words = arguments.wanted(parsed, arguments.read_standard_input)
     if not words:
         raise NothingMatchedError(_nothing_given().text)
-    console.out.lines([f"{ref} {name}" for ref, name in _api.find(words, arguments.filters(parsed))])
+    found = _find.find(default_backend(), words, arguments.filters(parsed))
+    console.out.lines([f"{ref} {name}" for ref, name in found])
     return 0
 
 

@@ -358,7 +358,8 @@ class Run:
 
     def _scan(self) -> None:
         """Look for new members of jobs that want to prove their end, or that lost a member and have no fork watch."""
-        entries = [e for e in self._to_scan if e.report is None]
+        late = self.backend.now()
+        entries = [e for e in self._to_scan if e.report is None and (e.job.state == "proving" or late < e.job.deadline)]
         self._to_scan = []
         if not entries:
             return

@@ -75,6 +75,8 @@ class Prepared:
         unheld: Members that no handle could be opened on.
         kin: What children of the members inherit (see `Backend.kinship`), None while it has not been read.
         cwd: The target's working directory, empty if unknown.
+        home: The target's cgroup, whoever else is in there.
+        uid: The target's user, None if unknown.
         shared: Private objects of the members (see `Backend.shared_objects`).
         origin: Where a successor would come from, None where nobody is watched.
         cmdline: Its arguments, read only if a respawn is watched for.
@@ -87,6 +89,7 @@ class Prepared:
         "cgroup",
         "cmdline",
         "cwd",
+        "home",
         "is_shell",
         "kin",
         "members",
@@ -97,6 +100,7 @@ class Prepared:
         "shared",
         "suspects",
         "target",
+        "uid",
         "unheld",
         "warnings",
     )
@@ -113,6 +117,8 @@ class Prepared:
         self.is_shell = False
         self.kin: frozenset[frozenset[bytes]] | None = None
         self.cwd = ""
+        self.home = ""
+        self.uid: int | None = None
         self.unheld: list[Suspect] = []
         self.rows: dict[int, Row] = {} if row is None else {row.pid: row}
         self.shared: frozenset[str] = frozenset()
@@ -205,7 +211,10 @@ class Preparer:
         if ready.kin is not None:
             return
         ready.kin = frozenset(k for k in map(self.backend.kinship, list(ready.pins)[:_KIN]) if k)
-        ready.cwd = self.backend.working_directory(ready.target.ref.pid) or ""
+        pid = ready.target.ref.pid
+        ready.cwd = self.backend.working_directory(pid) or ""
+        ready.home = self.backend.cgroup(pid)
+        ready.uid = self.backend.owner(pid)
 
     def shared(self, ready: Prepared) -> frozenset[str]:
         """Return the private objects of the members; what an ancestor holds too was given to more than this target."""
@@ -422,30 +431,20 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
     if candidates:
         preparer.remember_kin(ready)
         shared = ready.shared = ready.shared or preparer.shared(ready)
-        common = _is_common(preparer, family, ready)
         for row in candidates:
-            because = _shares(preparer, row, top, shared) or ("" if common else _resembles(preparer, row, ready))
+            because = _shares(preparer, row, top, shared) or _resembles(preparer, row, ready)
             if because:
                 found.append((row, because))
     for row in _scope.group_strangers(family, top):
         if not known(row):
             found.append((row, f"in its process group, and its parent {row.ppid} may have started it or adopted it"))
     suspects = [as_suspect(backend, row, because) for row, because in found]
-    return tuple(s for s in suspects if s is not None)
+    return tuple(s for s in suspects if s is not None and s.ref not in preparer.keep)
 
 
 def _shares(preparer: Preparer, row: Row, top: Row, shared: frozenset[str]) -> str:
     both = shared & preparer.objects_of(row.pid, row.start) if shared else frozenset()
     return f"an orphan that has {min(both)} open, as {top.pid} has" if both else ""
-
-
-def _is_common(preparer: Preparer, family: Family, ready: Prepared) -> bool:
-    """Whether the environment of a daemon is that of an older daemon too: then both have it from the shell that started them, and it says nothing."""
-    top = ready.row
-    if top is None or not _scope.is_orphan(family, top):
-        return False
-    older = (r for r in family.adopted(top.ppid) if r.start < top.start)
-    return any(_alike(preparer.kin_of(row), ready) for row in older)
 
 
 def _alike(theirs: frozenset[bytes], ready: Prepared) -> bool:
@@ -454,17 +453,20 @@ def _alike(theirs: frozenset[bytes], ready: Prepared) -> bool:
 
 
 def _resembles(preparer: Preparer, row: Row, ready: Prepared) -> str:
+    """Return why an orphan may be the target's, judged by its environment; empty if it is not, or cannot be.
+
+    What cannot change hands sieves first: nobody leaves a cgroup or takes another user's id without rights over them.
+    """
+    backend = preparer.backend
     top = ready.target.ref.pid
-    cwd = preparer.backend.working_directory(row.pid)
-    if not ready.kin:
-        same = ready.cwd not in ("", "/") and cwd == ready.cwd
-        return f"an orphan that started after {top} in the same directory" if same else ""
-    # A daemon keeps the directory it was started in or goes to the root, daemon(3); other people's orphans are elsewhere.
-    if cwd not in (None, "/") and ready.cwd not in ("", cwd):
+    if ready.kin and not _alike(preparer.kin_of(row), ready):
         return ""
-    if _alike(preparer.kin_of(row), ready):
+    if backend.cgroup(row.pid) != ready.home or (ready.uid not in (0, None) and backend.owner(row.pid) != ready.uid):
+        return ""
+    if ready.kin:
         return f"an orphan that started after {top} with the same environment"
-    return ""
+    same = ready.cwd not in ("", "/") and backend.working_directory(row.pid) == ready.cwd
+    return f"an orphan that started after {top} in the same directory" if same else ""
 
 
 def as_suspect(backend: Backend, row: Row, because: str) -> Suspect | None:

@@ -32,7 +32,7 @@ class Family:
         groups: Process group id -> pids.
     """
 
-    __slots__ = ("_adopted", "_groups", "_sessions", "children", "table")
+    __slots__ = ("_adopted", "_groups", "_leaders", "_sessions", "children", "table")
 
     def __init__(self, table: dict[int, Row]) -> None:
         self.table = table
@@ -41,6 +41,7 @@ class Family:
             children.setdefault(row.ppid, []).append(row.pid)
         self.children = children
         self._adopted: dict[int, list[Row]] = {}
+        self._leaders: dict[int, list[Row]] = {}
         self._sessions: dict[int, list[int]] | None = None
         self._groups: dict[int, list[int]] | None = None
 
@@ -66,6 +67,14 @@ class Family:
         if found is None:
             rows = [self.table[pid] for pid in self.children.get(parent, ())]
             found = self._adopted[parent] = [r for r in rows if not r.kernel and _adopted(self, r, parent)]
+        return found
+
+    def leaders(self, parent: int) -> list[Row]:
+        """Return the children of *parent* that lead a session of their own; found once for all targets."""
+        found = self._leaders.get(parent)
+        if found is None:
+            rows = [self.table[pid] for pid in self.children.get(parent, ())]
+            found = self._leaders[parent] = [r for r in rows if not r.kernel and r.sid == r.pid]
         return found
 
     def ancestors(self, pid: int) -> list[int]:
@@ -199,8 +208,15 @@ def suspects(family: Family, top: Row, above: Sequence[int]) -> list[Row]:
         top: The target's row, as it was before the stop.
         above: Its ancestors at that time.
     """
-    adopted = [r for parent in {1, *above} for r in family.adopted(parent)]
-    return [row for row in adopted if row.start >= top.start and row.pid not in above]
+    found = [r for parent in {1, *above} for r in family.adopted(parent)]
+    line = [top, *(family.table[p] for p in above if p in family.table)]
+    for own, parent in zip(line, above, strict=False):
+        above_row = family.table.get(parent)
+        if parent > 1 and own.sid != own.pid and above_row is not None and not is_shell(above_row.comm):
+            found += family.leaders(
+                parent
+            )  # a runner that gives sessions to what it starts would have given one to the target's line
+    return [row for row in dict.fromkeys(found) if row.start >= top.start and row.pid not in above]
 
 
 _REAPERS = frozenset(

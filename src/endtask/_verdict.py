@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from endtask._job import JobMember
     from endtask.model import ProcessEnd, Receipt
 
+_EXPLAINED = 20  # survivors that are looked into: a verdict must not take longer than the stop
 _SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 6: "ABRT", 9: "KILL", 11: "SEGV", 13: "PIPE", 14: "ALRM", 15: "TERM"}
 
 
@@ -60,13 +61,15 @@ def _reasons(backend: Backend, entry: Entry) -> list[Reason]:
     found: list[Reason] = []
     if job.cancelled:
         found.append(Reason("cancelled", "endtask was interrupted"))
-    for member in job.members:
-        if member.concerns_us:
-            facts = backend.facts(entry.ready.pins[member.ref.pid])
-            stuck = _why.forced_without_effect(member, facts)
-            if stuck is not None:
-                found.append(stuck)
-            found += _why.member_reasons(job, member, facts)
+    alive = [m for m in job.members if m.concerns_us]
+    for member in alive[:_EXPLAINED]:
+        facts = backend.facts(entry.ready.pins[member.ref.pid])
+        stuck = _why.forced_without_effect(member, facts)
+        if stuck is not None:
+            found.append(stuck)
+        found += _why.member_reasons(job, member, facts)
+    if len(alive) > _EXPLAINED:
+        found.append(Reason("more", f"{len(alive) - _EXPLAINED} more processes of it still run"))
     return found + _why.scope_reasons(job)
 
 

@@ -230,6 +230,140 @@ LIVES: dict[str, Life] = {
         before_s=0.0,
         what=TARGET_ALONE,
     ),
+    "a zombie still leads the session of an escaped child": Life(
+        113193,
+        World(race=0.0, child_lists=False),
+        ours=(
+            Spec(
+                "keeper",
+                reap_s=0.3,
+                flags=("subreaper",),
+                children=(
+                    Spec(
+                        "target",
+                        on=(
+                            (
+                                15,
+                                (
+                                    Op(
+                                        "fork",
+                                        child=Spec(
+                                            "middle", (Op("fork", child=Spec("app")), Op("exit")), flags=("session",)
+                                        ),
+                                    ),
+                                    Op("exit"),
+                                ),
+                            ),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        before_s=0.0,
+        what=TARGET_ALONE,
+    ),
+    "a child in the group has the pid of the ended target": Life(
+        105546,
+        World(pid_max=48, race=0.0, processes=36, statuses=False),
+        (Spec("churner"),),
+        (Spec("target", children=(Spec("app", on=((15, (Op("forks", 0.0002, 30, child=Spec("app")),)),)),)),),
+        before_s=0.0,
+        what=("ref=target",),
+        options=(("plan", "TERM/1/TERM/1/KILL/1"), ("scope", "group")),
+    ),
+    "a stranger leads a group with the number of a group that has ended": Life(
+        1,
+        World(pid_max=26, race=0.0, processes=24, forks=400, child_lists=False),
+        (
+            *(Spec("job"), Spec("db"), Spec("worker"), Spec("worker"), Spec("worker")),
+            Spec("churner", (Op("forks", 0.0005, 150, child=Spec("short", EXIT)),)),
+        ),
+        (
+            Spec(
+                "sh",
+                restart_s=0.3,
+                restarts=1,
+                children=(
+                    Spec(
+                        "target",
+                        (Op("wait", 1.5), Op("exit", n=1)),
+                        children=(Spec("web", on=((15, ()),), flags=("group",)), Spec("target", flags=("session",))),
+                    ),
+                ),
+            ),
+        ),
+        before_s=0.0,
+        what=("target",),
+        options=(("plan", "TERM/2/KILL/1"),),
+    ),
+    "the table is older than the target that has taken a pid in it": Life(
+        1,
+        World(pid_max=26, call_s=0.003, race=0.0, processes=24, forks=400, sweep="cgroup.kill"),
+        (
+            Spec("churner", (Op("forks", 0.001, 25, child=Spec("target")),)),
+            Spec("churner", (Op("forks", 0.0005, 37, child=Spec("short", EXIT)),)),
+        ),
+        (Spec("target", (Op("wait", 0.02), Op("exit", n=42)), children=(Spec("worker"),)),),
+        before_s=0.0,
+        what=("target",),
+        options=(("all", True),),
+    ),
+    "a child that the target leaves behind is no successor": Life(
+        301073,
+        World(race=0.0),
+        ours=(
+            Spec(
+                "loop",
+                flags=("subreaper",),
+                children=(Spec("target", on=((15, (Op("fork", child=Spec("target")), Op("wait", 1.5), Op("exit"))),)),),
+            ),
+        ),
+        before_s=0.0,
+        what=("ref=target",),
+    ),
+    "two members have the same pid, and the exit of the first is not taken yet": Life(
+        2,
+        World(pid_max=26, call_s=0.003, race=0.0, stall=0.002, processes=18, forks=400, fork_watch="exact"),
+        (
+            Spec(
+                "target",
+                ports=(8080,),
+                flags=("session",),
+                children=(
+                    Spec("app", (Op("fork", child=Spec("app", (Op("fork", child=Spec("app")), Op("exit")))),)),
+                    Spec("target", on=((15, (Op("forks", 0.01, 7, child=Spec("target")),)),)),
+                ),
+            ),
+            Spec("churner", (Op("forks", 0.1, 12, child=Spec("short", EXIT)),)),
+        ),
+        before_s=0.0,
+        what=(":8080",),
+        options=(("all", True),),
+    ),
+    "a member joins twice in one look": Life(
+        200451,
+        World(processes=18, forks=150, fork_watch="lossy"),
+        (
+            Spec(
+                "target",
+                (Op("fork", child=Spec("target", (Op("fork", child=Spec("web")), Op("exit")))),),
+                cgroup="/system.slice/a.service",
+                children=(Spec("app", on=((15, (Op("wait", 0.3), Op("fork", child=Spec("app")), Op("exit"))),)),),
+            ),
+        ),
+        before_s=0.0,
+        what=("target",),
+        options=(("timeout_s", 0.2),),
+    ),
+    "an interrupt between two kills of a sweep": Life(
+        11052,
+        World(race=0.0, cgroups=False, sweep="cgroup.kill"),
+        ours=(Spec("target", children=(Spec("job"), Spec("job"), Spec("web"))),),
+        before_s=0.0,
+        what=TARGET_ALONE,
+        options=(("now", True),),
+        cancelled_at=53,
+    ),
 }
 
 

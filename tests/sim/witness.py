@@ -264,7 +264,7 @@ class Witness:
             and p.name == target.name
             and p.born_at > target.exited_at
             and not p.exited
-            and not p.flags & {"hidden", "no-pin"}
+            and not p.flags & {"hidden", "no-pin", "leader-gone"}
         ]
 
     def _tie(self, target: Process, process: Process) -> str:
@@ -313,9 +313,10 @@ class Witness:
         return any(p.environ == self.environ[target.serial] for p in older)
 
     def _above(self, process: Process) -> set[int]:
+        """Return the serials of the ancestors, as far as the table shows them."""
         above = set()
         parent = process.parent
-        while parent is not None:
+        while parent is not None and "hidden" not in parent.flags:
             above.add(parent.serial)
             parent = parent.parent
         return above

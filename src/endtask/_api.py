@@ -10,8 +10,9 @@ from endtask._engine import Run
 from endtask._find import Finder
 from endtask._find import find as _find
 from endtask._inspect import forecast
+from endtask._outline import target_plan
 from endtask._plan import parse_steps
-from endtask._prepare import Preparer, target_plan
+from endtask._prepare import Preparer
 from endtask._record import replace
 from endtask._watch import Births
 from endtask.errors import NothingMatchedError
@@ -65,7 +66,7 @@ class Session:
         self.on_event = on_event
         self.waiter = self.backend.waiter()
 
-    def steps(self) -> Steps:
+    def steps(self) -> Steps:  # size: the order of the opening and of the closing is the point
         """Run; the generator's return value is the report."""
         backend = self.backend
         started = backend.now()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from endtask._job import JobMember
-from endtask._prepare import as_suspect
+from endtask._suspects import as_suspect
 from endtask.errors import GoneError, OsCallError
 from endtask.model import PidRef, Suspect
 

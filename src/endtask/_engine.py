@@ -5,13 +5,15 @@ So one piece of code serves the blocking driver, the asynchronous one (asyncio, 
 
 Decision: what costs a look at the whole machine (the process table after an exit) is shared by all jobs of a run and is done again at the earliest
 after four times its own duration, so that ten thousand targets that end one after the other cost a few looks, not ten thousand.
+
+Size: one loop and what it does in a turn; what could leave has left to `_discover`, `_force`, `_verdict` and `_watch`.
 """
 
 from __future__ import annotations
 
 import heapq
 
-from endtask import _prepare, _scope, _watch
+from endtask import _scope, _suspects, _watch
 from endtask._discover import Discovery, Entry
 from endtask._force import force, is_single
 from endtask._job import Force, Job, JobMember, Scan, Send, Settle, Watch
@@ -249,7 +251,7 @@ class Run:
         for entry in list(self._watching):
             origin = entry.ready.origin
             if origin is None or entry.job.watch_s <= 0:
-                if not _prepare.still_there(self.backend, entry.job.suspects):
+                if not _suspects.still_there(self.backend, entry.job.suspects):
                     self._perform(entry, entry.job.unwatch(now))
                 continue
             if id(origin) not in rows:
@@ -417,7 +419,7 @@ class Run:
             return
         target = entry.ready.target
         job = entry.job
-        suspects = _prepare.still_there(self.backend, job.suspects)
+        suspects = _suspects.still_there(self.backend, job.suspects)
         job.suspects = tuple(s for s in suspects if job.respawn is None or s.ref != job.respawn.ref)
         if job.ports:  # a watch for a respawn lies between the look at them and this verdict
             at_s = self._clock()

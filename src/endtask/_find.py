@@ -5,6 +5,8 @@ What was read in between belongs to that process and to no other, so a reused pi
 
 Decision: several independent programs for one word are refused, because a name is a guess about what the user means.
 A program's own children do not count as independent.
+
+Size: every form of WHAT in one place, because they share the select-then-act protocol and a reader looks for the next form here.
 """
 
 from __future__ import annotations
@@ -288,7 +290,9 @@ class Finder:
             nobody += f", but {hidden} processes could not be looked into"
         self._select(word, usable, confirm, nobody=nobody, code="not-permitted" if hidden else "no-match")
 
-    def _by_pid_file(self, word: str, path: str) -> None:
+    def _by_pid_file(  # size: each way in which a pid file can be wrong has its sentence
+        self, word: str, path: str
+    ) -> None:  # size: each way in which a pid file can be wrong has its sentence
         if not path:
             raise TargetError(f"`{word}` names no file", hint="for example `pidfile:/run/nginx.pid`")
         try:

@@ -12,6 +12,8 @@ States::
 Polite order: the target first; the rest at once if the target does not catch the request or is gone, otherwise when half of the step is over,
 except its workers (members that run the same program), which are left to it as long as it lives: asking the backends of a database server would turn its gentle shutdown into another one.
 What is left when a target that caught the request has exited is given a moment (`LINGER_S`) before it is asked: most have been told by it, and a second request makes many programs drop their cleanup.
+
+Size: the whole state machine; a state that lives in two files cannot be checked by reading.
 """
 
 from __future__ import annotations

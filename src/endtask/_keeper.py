@@ -28,6 +28,8 @@ breaks off a fork that is under way (copy_process in kernel/fork.c), and whoever
 It waits on the socket, on SIGCHLD and on the pidfds of what it has asked; it never polls.
 Of this package it uses only what reads /proc and holds processes (4 ms), which it finds beside itself: `-I -S` gives no path to it.
 A little over 400 lines, because the protocol, the states and the loop are read together.
+
+Size: one program that must be startable alone; its protocol takes a page of this text.
 """
 
 from __future__ import annotations

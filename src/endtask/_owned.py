@@ -6,6 +6,8 @@ and when the kernel tells it that it has no child left (ECHILD), the tree is emp
 It reads a socket whose other end only we hold, so it also acts when we are killed in the middle, even by SIGKILL.
 
 Rejected: PR_SET_PDEATHSIG, which reaches the direct child only and fires when the *thread* that forked ends; process groups, which setsid(2) leaves.
+
+Size: one class, its start, its talk with the keeper and its verdict.
 """
 
 from __future__ import annotations
@@ -298,7 +300,7 @@ class Owned:
         )
         return Report((outcome,), elapsed_s=elapsed)
 
-    def _take_over(self) -> Report:
+    def _take_over(self) -> Report:  # size: one story, told once
         """The keeper was killed: find its tree by the mark that everything in it inherited, and stop that."""
         from endtask import _api
         from endtask._backends import default_backend

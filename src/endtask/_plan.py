@@ -172,7 +172,7 @@ def parse_steps(text: str) -> tuple[Step, ...]:
 TERM = Step(Request("TERM", "signal", 15))
 
 
-def make_policy(
+def make_policy(  # size: a table of contradictions
     *,
     timeout_s: float | None = None,
     plan: str | Plan | None = None,

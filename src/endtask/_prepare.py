@@ -2,17 +2,19 @@
 
 `plan` and `stop` both come through here, so they can never choose different processes.
 The fork watch must be open before the process table is read: what is born later is reported by it, what was born before is in the table.
+
+Size: what is read before the first request, in the order in which it must be read.
 """
 
 from __future__ import annotations
 
 from endtask import _scope
-from endtask._inspect import catches, predict
-from endtask._job import SHELL_ALONE_S, TARGET_ALONE
+from endtask._inspect import catches
 from endtask._plan import respawn_watch
+from endtask._suspects import find_suspects
 from endtask._words import is_shell, runs_script
 from endtask.errors import GoneError, OsCallError, RefusedError
-from endtask.model import Facts, PidRef, Planned, Suspect, TargetPlan
+from endtask.model import PidRef, Suspect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,11 +199,9 @@ class Preparer:
             ready.is_shell = is_shell(ready.target.name, self.backend.command_line(pid) or ())
             self._read_catches(ready)
         if self.policy.scope.kind == "tree" and ready.row is not None:
-            if not self.births_seen:
+            if not self.births_seen or len(self.selected) <= _FEW:
                 self.remember_kin(ready)
                 ready.shared = self.shared(ready)
-            elif len(self.selected) <= _FEW:
-                self.remember_kin(ready)
             ready.suspects = find_suspects(self, self.family, ready)
         if self.policy.steps:
             self._watch(ready)
@@ -411,162 +411,3 @@ class Preparer:
             if origin.pin is not None:
                 origin.pin.close()
         self._origins.clear()
-
-
-def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[Suspect, ...]:
-    """Return the orphans that may have come from the target: their origin is likely, and nothing proves it."""
-    top, backend = ready.row, preparer.backend
-    if top is None:
-        return ()
-
-    def known(row: Row) -> bool:
-        """Whether it is a member or a target itself; the pid of one that has exited may be somebody else's by now."""
-        before = ready.rows.get(row.pid) or (
-            preparer.family.table.get(row.pid) if row.pid in preparer.selected else None
-        )
-        return row.pid in preparer.own_line or (before is not None and before.start == row.start)
-
-    found = []
-    candidates = [r for r in _scope.suspects(family, top, ready.above) if not known(r)]
-    if candidates:
-        preparer.remember_kin(ready)
-        shared = ready.shared = ready.shared or preparer.shared(ready)
-        for row in candidates:
-            because = _shares(preparer, row, top, shared) or _resembles(preparer, row, ready)
-            if because:
-                found.append((row, because))
-    for row in _scope.group_strangers(family, top):
-        if not known(row):
-            found.append((row, f"in its process group, and its parent {row.ppid} may have started it or adopted it"))
-    suspects = [as_suspect(backend, row, because) for row, because in found]
-    return tuple(s for s in suspects if s is not None and s.ref not in preparer.keep)
-
-
-def _shares(preparer: Preparer, row: Row, top: Row, shared: frozenset[str]) -> str:
-    both = shared & preparer.objects_of(row.pid, row.start) if shared else frozenset()
-    return f"an orphan that has {min(both)} open, as {top.pid} has" if both else ""
-
-
-def _alike(theirs: frozenset[bytes], ready: Prepared) -> bool:
-    """Whether everything that a member was started with is there: who starts another program adds entries and rarely changes one."""
-    return any(kin <= theirs for kin in ready.kin or ())
-
-
-def _resembles(preparer: Preparer, row: Row, ready: Prepared) -> str:
-    """Return why an orphan may be the target's, judged by its environment; empty if it is not, or cannot be.
-
-    What cannot change hands sieves first: nobody leaves a cgroup or takes another user's id without rights over them.
-    """
-    backend = preparer.backend
-    top = ready.target.ref.pid
-    if ready.kin and not _alike(preparer.kin_of(row), ready):
-        return ""
-    if backend.cgroup(row.pid) != ready.home or (ready.uid not in (0, None) and backend.owner(row.pid) != ready.uid):
-        return ""
-    if ready.kin:
-        return f"an orphan that started after {top} with the same environment"
-    same = ready.cwd not in ("", "/") and backend.working_directory(row.pid) == ready.cwd
-    return f"an orphan that started after {top} in the same directory" if same else ""
-
-
-def as_suspect(backend: Backend, row: Row, because: str) -> Suspect | None:
-    try:
-        pin = backend.pin(row.pid)
-    except GoneError:
-        return None
-    except OsCallError:
-        return Suspect(PidRef(row.pid), row.comm, because)
-    try:
-        again = backend.row(row.pid)
-        if again is None or again.start != row.start or backend.exited(pin):
-            return None
-        facts = backend.facts(pin)
-        return Suspect(pin.ref, facts.name, because, tuple(str(p) for p in facts.ports))
-    finally:
-        pin.close()
-
-
-def still_there(backend: Backend, suspects: Iterable[Suspect]) -> tuple[Suspect, ...]:
-    """Return those suspects that still run."""
-    alive = []
-    for suspect in suspects:
-        try:
-            pin = backend.pin(suspect.ref.pid, suspect.ref.token)
-        except GoneError:
-            continue
-        except OsCallError:
-            alive.append(suspect)
-            continue
-        try:
-            if not backend.exited(pin):
-                alive.append(suspect)
-        finally:
-            pin.close()
-    return tuple(alive)
-
-
-def target_plan(backend: Backend, policy: Policy, ready: Prepared) -> TargetPlan:
-    """Return in words what a stop of *ready* would do."""
-    target_facts = backend.facts(ready.pins[ready.target.ref.pid])
-    schedule = policy.schedule()
-    members = []
-    for ref, name, tie, kept in ready.members:
-        pin = ready.pins[ref.pid]
-        facts = target_facts if ref == ready.target.ref else backend.facts(pin)
-        members.append(_planned(policy, ready, facts, (ref, name, tie, kept)))
-    return TargetPlan(
-        ready.target.what,
-        ready.target.ref,
-        ready.target.name,
-        tuple(members),
-        tuple((r.name, at) for r, at, _until in schedule),
-        policy.budget_s,
-        ready.origin.watch_s if ready.origin is not None else 0.0,
-        ready.origin.because if ready.origin is not None else "",
-        ready.suspects,
-        (*ready.warnings, *_plan_warnings(target_facts, policy)),
-    )
-
-
-def _planned(policy: Policy, ready: Prepared, facts: Facts, member: tuple[PidRef, str, str, bool]) -> Planned:
-    ref, name, tie, kept = member
-    if kept:
-        return Planned(ref, name, tie, "left alone")
-    is_target = ref == ready.target.ref
-    asked, answers = [], []
-    for step in policy.steps:
-        if is_target or step.request.kind == "signal":
-            prediction = predict(facts, step.request)
-            asked.append(step.request.name)
-            answers.append(prediction.answer)
-    when = "first" if is_target else _when(policy, ready, name)
-    return Planned(ref, name, tie, when if policy.steps else "waited for", tuple(asked), tuple(answers))
-
-
-def _when(policy: Policy, ready: Prepared, name: str) -> str:
-    """Return in words when a member other than the target is asked, by the rules of `_job`."""
-    if not policy.steps:
-        return ""
-    request, begins, ends = policy.schedule()[0]
-    if request.forced or (ready.catches is not None and request.name not in ready.catches):
-        return "with it"
-    if name == ready.target.name:
-        return "when the target is gone"
-    alone_s = (ends - begins) * TARGET_ALONE
-    if ready.is_shell:
-        alone_s = min(alone_s, SHELL_ALONE_S)
-    return f"when the target is gone, or after {begins + alone_s:g} s"
-
-
-def _plan_warnings(facts: Facts, policy: Policy) -> list[str]:
-    warnings = []
-    for step in policy.steps:
-        prediction = predict(facts, step.request)
-        if prediction.answer in ("ignored", "immune", "blocked"):
-            warnings.append(
-                f"{step.request.name} will have no effect on {facts.ref.pid} {facts.name}: {prediction.because}"
-            )
-    for manager in facts.managers:
-        if manager.restarts == "yes":
-            warnings.append(f"{manager.kind} {manager.name} starts it again; stop it for good with `{manager.stop}`")
-    return warnings

@@ -6,7 +6,7 @@ every handle ended and the process table read again with nothing new in it (`obs
 
 from __future__ import annotations
 
-from endtask import _prepare, _scope
+from endtask import _scope, _suspects
 from endtask.errors import GoneError, OsCallError
 from endtask.model import Evidence, PidRef, PortState, Respawn
 
@@ -146,7 +146,7 @@ class Births:
             opened.append((owners, pin, child, parent))
 
 
-def evidence(
+def evidence(  # size: a table of proofs
     backend: Backend, ready: Prepared, *, births: Births | None, at_s: float, kind: ScopeKind
 ) -> tuple[Evidence, ...]:
     """Return what shows that nothing of the scope runs any more; every member has exited when this is called.
@@ -199,9 +199,9 @@ def late_suspects(
     preparer: Preparer, family: Family | None, ready: Prepared, doubtful: Iterable[Suspect]
 ) -> tuple[Suspect, ...]:
     """Return the suspects that still run: those from before, the doubtful, and those that a later table shows."""
-    found = {s.ref.pid: s for s in _prepare.still_there(preparer.backend, (*ready.suspects, *doubtful))}
+    found = {s.ref.pid: s for s in _suspects.still_there(preparer.backend, (*ready.suspects, *doubtful))}
     if family is not None and preparer.policy.scope.kind == "tree":
-        for suspect in _prepare.find_suspects(preparer, family, ready):
+        for suspect in _suspects.find_suspects(preparer, family, ready):
             found.setdefault(suspect.ref.pid, suspect)
     return tuple(found.values())
 

@@ -156,7 +156,9 @@ def _another_way(facts: Facts) -> str:
     return f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
 
 
-def _by_disposition(facts: Facts, request: Request, who: str, *, asked: bool) -> list[Reason]:
+def _by_disposition(  # size: a table of reasons
+    facts: Facts, request: Request, who: str, *, asked: bool
+) -> list[Reason]:
     pid = facts.ref.pid
     word, certain, _because = disposition(facts, request.number)
     name = request.name
@@ -293,7 +295,9 @@ def advice(word: Outcome, pid: int, found: Sequence[Reason], job: Job) -> str:
     return ""
 
 
-def explain(seen: Seen, below: Sequence[Facts], *, asked_before: bool) -> tuple[Reason, ...]:
+def explain(  # size: a table of reasons
+    seen: Seen, below: Sequence[Facts], *, asked_before: bool
+) -> tuple[Reason, ...]:
     """Return why a process is (still) there: what would keep it from ending, what keeps its tree, who brings it back.
 
     Args:

@@ -5,6 +5,8 @@ The order is that of the flow: a process and its identity, what is known of it, 
 
 Seconds are floats named `_s`; a time named `at_s` counts from the start of the run.
 Words that the report uses are plain strings with a closed set of values, so that they read the same in Python, in JSON and on the terminal.
+
+Size: the glossary; its value is that it is one file.
 """
 
 from __future__ import annotations

@@ -91,10 +91,10 @@ class Witness:
         self.successors: dict[str, list[Process]] = {}
         self.parents: dict[int, Process | None] = {}
         self.outset = {p.serial: _untied(p) for p in self.system.table.values()}
-        self.orphaned: dict[int, bool] = {}
         self.environ: dict[int, str] = {}
         self.units: dict[int, str] = {}
         self.objects: dict[int, frozenset[str]] = {}
+        self.home: dict[int, tuple[str, int]] = {}
         self.numbers = {s.request.number: s for s in policy.steps if s.request.kind == "signal"}
         kinds = {s.request.kind for s in policy.steps}
         self.extra = {65} if "stdin" in kinds else set()
@@ -227,10 +227,9 @@ class Witness:
         if target.cgroup.endswith(".service") and all(p.start >= target.start for p in inside):
             self.units[target.serial] = target.cgroup
         above = target.parent
-        hidden = above is None or "hidden" in above.flags
-        self.orphaned[target.serial] = hidden or above is not target.born_of or above is self.system.init
         blind = target.exited or not self._readable(target)
         self.environ[target.serial] = "" if blind else target.environ
+        self.home[target.serial] = (target.cgroup, target.uid)
         known = above.objects if above is not None and self._readable(above) else frozenset()
         self.objects[target.serial] = frozenset() if blind else target.objects - known
 
@@ -299,18 +298,9 @@ class Witness:
         if self.objects[target.serial] & process.objects:
             return "same pipe"
         same = bool(self.environ[target.serial]) and self.environ[target.serial] == process.environ
-        return "same environment" if same and not self._is_common(target) else ""
-
-    def _is_common(self, target: Process) -> bool:
-        """Return whether an older orphan has the environment of the target, itself an orphan: both have it from one shell, and it says nothing."""
-        if not self.orphaned[target.serial]:
-            return False
-        older = (
-            p
-            for p in self.system.table.values()
-            if p.start < target.start and p.parent in (target.parent, self.system.init)
-        )
-        return any(p.environ == self.environ[target.serial] for p in older)
+        cgroup, uid = self.home[target.serial]
+        moved = process.cgroup != cgroup or uid not in (0, process.uid)  # nobody does that without rights
+        return "same environment" if same and not moved else ""
 
     def _above(self, process: Process) -> set[int]:
         """Return the serials of the ancestors, as far as the table shows them."""

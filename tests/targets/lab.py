@@ -535,7 +535,16 @@ class Scene:
 
 def unique(stem: str) -> str:
     """Return a process name of at most 15 bytes that nothing else on the machine has."""
-    return f"{stem[:6]}{os.getpid() % 100000}x{next(_number)}"[:15]
+    return f"{stem[:5]}{_short(os.getpid())}x{_short(next(_number))}"
+
+
+def _short(number: int) -> str:
+    digits = "0123456789abcdefghijklmnopqrstuvwyz"  # no x, which stands between two numbers
+    text = ""
+    while number:
+        number, digit = divmod(number, len(digits))
+        text = digits[digit] + text
+    return text
 
 
 class Lab:

@@ -16,6 +16,8 @@ A tree that forks at full rate starves everybody else: 500 forking processes on 
 So a sweep runs at real-time priority where that is allowed (0.2 seconds then), and leaves the moves for SIGSTOP when they wait too long.
 
 A guardian lets everything go if we die in between; whatever is held is told to it first.
+
+Size: one forced end with its three ways, which share their guardian.
 """
 
 from __future__ import annotations

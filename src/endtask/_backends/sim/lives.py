@@ -48,7 +48,7 @@ class _Maker:
 
     # ------------------------------------------------------------------ the whole
 
-    def life(self) -> Life:
+    def life(self) -> Life:  # size: one story
         rng = self.rng
         world = self.world()
         storm = rng.random() < 0.08

@@ -90,7 +90,7 @@ def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) ->
     return found
 
 
-def _held_back(facts: Facts, who: str) -> list[Reason]:
+def _held_back(facts: Facts, who: str) -> list[Reason]:  # size: a table of reasons
     """What holds back every signal, KILL included or not."""
     pid = facts.ref.pid
     found = []

@@ -85,7 +85,8 @@ class Judge(Witness):
                 raise ViolationError("forced", f"{it} is reported as forced, and no KILL reached it alive")
         self._check_outcome(target, process, members.keys(), report)
         self._check_ports(target)
-        self._check_respawn(target, process)
+        if not report.cancelled:
+            self._check_respawn(target, process)
 
     def _check_ports(self, target: TargetReport) -> None:
         for port in target.ports:
@@ -117,7 +118,7 @@ class Judge(Witness):
         word = target.outcome
         known = [self.system.everyone[s - 1] for s in members]
         if self.life.world.pidfd:
-            if word == "already-gone" and any(s.process in known for s in self.sent):
+            if word == "already-gone" and any(s.process in known and s.number != HOLD for s in self.sent):
                 raise ViolationError("outcome", "already-gone, and something was sent")
             killed = [
                 s

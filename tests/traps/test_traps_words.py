@@ -385,8 +385,7 @@ def test_trap_27_every_verb_has_a_bound(scene: Scene) -> None:
 def test_trap_28_a_descendant_that_holds_our_pipes_blocks_nobody(lab: Lab) -> None:
     """What `cmd:` leaves in the background, and what a command of `run` leaves, keep neither endtask nor its reader waiting."""
     scene = lab.scene()
-    mark = unique("60")[2:]
-    left = f"sleep 60.{int(mark.encode().hex()[:9], 16)}"  # a command line that nothing else has
+    left = f"sleep 60.{os.getpid()}{unique('')[-1].encode().hex()}"  # a command line that nothing else has
     first, second = scene.target("polite", delay=0.3), scene.target("polite", delay=0.3)
     calls: list[list[object]] = [
         ["stop", first.pid, "--plan", f"cmd:\"sh -c '{left} & kill -TERM {{pid}}'\"", "-t", "5s", "--watch", "0"],

@@ -174,7 +174,7 @@ class Discovery:
         for pid, tie in self.preparer.later(entry.ready, top, family, living, [m.row for m in entry.job.members]):
             row = family.table[pid]
             known = entry.by_pid.get(pid)
-            if pid in living or (known is not None and _same(known, row)):
+            if pid in living or (known is not None and _same(known, row)) or self._is_new_id(entry, family, tie):
                 continue
             below = row.ppid if tie.startswith("child of") else 0
             if below not in accepted if below else not self._carried(entry, row, tie):
@@ -185,8 +185,21 @@ class Discovery:
                 accepted.add(pid)
                 new.append(self._join(entry, pin, row, tie, kept=_kept(entry, family, row)))
         if new and self.births is not None:
-            self.births.own([entry.ready.pins[m.ref.pid] for m in new], entry.number)
+            held = (entry.ready.pins.get(m.ref.pid) for m in new)
+            self.births.own([pin for pin in held if pin is not None], entry.number)
         return new
+
+    def _is_new_id(self, entry: Entry, family: Family, tie: str) -> bool:
+        """Whether the session or group of *tie* is led by somebody new: then its number was given away anew and says nothing."""
+        kind, _, number = tie.partition(" ")
+        if kind not in ("session", "group"):
+            return False
+        leader = family.table.get(int(number))
+        before = self.preparer.family.table.get(int(number))
+        if leader is None or (before is not None and before.start == leader.start):
+            return False
+        known = entry.by_pid.get(int(number))
+        return known is None or not _same(known, leader)
 
     def _living(self, entry: Entry, family: Family) -> set[int]:
         """Return the pids of members that run, and look at their lines of the table anew (a process may call setsid)."""
@@ -251,8 +264,8 @@ class Discovery:
 
 
 def _same(known: JobMember, row: Row) -> bool:
-    """Whether the table shows a member that has exited (a zombie), or may show it: a start time says it only to a tick."""
-    return known.exited_at is None or row.state == "Z" or known.row is None or known.row.start == row.start
+    """Whether the table shows a member itself; of one that had exited before the table was read it can only show the zombie."""
+    return known.exited_at is None or row.state in ("Z", "X")
 
 
 def _kept(entry: Entry, family: Family, row: Row) -> bool:

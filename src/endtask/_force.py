@@ -51,6 +51,8 @@ def _whole_cgroup(entry: Entry, discovery: Discovery) -> str:
     pids = discovery.backend.cgroup_pids(cgroup)
     if pids is None or any(p <= 1 or p in discovery.preparer.own_line for p in pids):
         return ""
+    if discovery.preparer.policy.scope.kind == "cgroup":
+        return cgroup  # the cgroup is what was asked for, whoever is born in it meanwhile
     return cgroup if all(p in entry.by_pid for p in pids) else ""
 
 

@@ -181,7 +181,13 @@ class Preparer:
             except GoneError:
                 return None
         target.pin = None  # the handle belongs to the prepared target from here on
-        ready = Prepared(target, self.family.table.get(target.ref.pid) or self.backend.row(target.ref.pid))
+        row = self.backend.row(target.ref.pid)
+        before = self.family.table.get(target.ref.pid)
+        if row is not None and before is not None and before.start != row.start:
+            self.family = _scope.Family(
+                self.backend.table()
+            )  # it is older than the target, whose pid was somebody else's then
+        ready = Prepared(target, row or before)
         ready.pins[pin.ref.pid] = pin
         try:
             self._fill(ready)
@@ -344,6 +350,11 @@ class Preparer:
         row = self.backend.row(pid)
         # The handle was opened first and this row was read after it, so a row like the table's means that the handle holds the table's process.
         if row is None or row.start != expected.start or (row.comm != expected.comm and row.ppid != expected.ppid):
+            ready.pins.pop(pid).close()
+            return
+        if tie.startswith("child of") and row.ppid != expected.ppid:
+            because = f"was a {tie} a moment ago, and has lost that parent since"
+            ready.unheld.append(Suspect(pin.ref, row.comm, because))
             ready.pins.pop(pid).close()
             return
         ready.rows[pid] = row

@@ -162,7 +162,8 @@ def whole(family: Family, target: Row, kind: str, cgroup_pids: Iterable[int] = (
         cgroup_pids: Members of the cgroup.
         cgroup: Its path, for the words.
     """
-    ties: Ties = {target.pid: ("target", 0)}
+    now = family.table.get(target.pid)
+    ties: Ties = {target.pid: ("target", 0)} if now is None or now.start == target.start else {}
     if kind == "only":
         return ties
     if kind == "group":
@@ -240,7 +241,12 @@ def _adopted(family: Family, row: Row, parent: int) -> bool:
         return True
     if parent == 1 and row.sid == row.pid:
         return True  # leads a session of its own below pid 1, as daemons do
-    return any(leader and leader not in family.table for leader in (row.sid, row.pgid))
+    return any(leader and not _lives(family, leader) for leader in (row.sid, row.pgid))
+
+
+def _lives(family: Family, pid: int) -> bool:
+    row = family.table.get(pid)
+    return row is not None and row.state not in ("Z", "X")
 
 
 _SHARED_UNITS = frozenset(("cron.service", "crond.service", "atd.service", "ssh.service", "sshd.service"))

@@ -46,7 +46,7 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
         if not known(row):
             found.append((row, f"in its process group, and its parent {row.ppid} may have started it or adopted it"))
     suspects = [as_suspect(backend, row, because) for row, because in found]
-    return tuple(s for s in suspects if s is not None and s.ref not in preparer.keep)
+    return tuple(s for s in suspects if s is not None)
 
 
 def _shares(preparer: Preparer, row: Row, top: Row, shared: frozenset[str]) -> str:

@@ -99,8 +99,9 @@ class Judge(Witness):
     def _check_respawn(self, target: TargetReport, process: Process) -> None:
         if target.outcome == "respawned" and target.respawn is not None:
             new = self.processes(target.respawn.ref)[-1]
-            if new.born_at < process.exited_at - 0.02 or new is process:  # start times have ticks of 10 ms
-                raise ViolationError("respawn", f"{new} is no successor: it began before {process} ended")
+            # Without fork events a child that the target left behind cannot be told from a successor; both are no success.
+            if new.born_at < self.origin or new is process:
+                raise ViolationError("respawn", f"{new} is no successor: it began before the run")
         asked = any(r.status == "delivered" for r in target.members[0].receipts) if target.members else False
         if target.outcome not in ("stopped", "forced") or not self.policy.watch_s or not asked:
             return

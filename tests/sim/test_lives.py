@@ -54,7 +54,6 @@ def test_random_lives_cover_every_outcome() -> None:
         "not-permitted",
         "unproven",
         "AmbiguousError",
-        "interrupted",
     }
     assert wanted <= set(outcomes)
 

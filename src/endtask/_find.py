@@ -297,10 +297,9 @@ class Finder:
             raise TargetError(f"`{word}` names no file", hint="for example `pidfile:/run/nginx.pid`")
         try:
             content, age_s = self.backend.pid_file(path)
-        except AccessDeniedError:
-            raise
         except OsCallError as exc:
-            self.found.missing.append(Missing(word, f"the pid file `{path}` cannot be read: {exc.message}"))
+            code = "not-permitted" if isinstance(exc, AccessDeniedError) else "no-match"
+            self.found.missing.append(Missing(word, f"the pid file `{path}` cannot be read: {exc.message}", code))
             return
         first = content.split(b"\n", 1)[0].strip()  # postmaster.pid has more lines after the pid
         if not first.isdigit() or len(first) > 10:

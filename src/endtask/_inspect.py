@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from endtask.model import Answer, Manager, Request, SignalSets
+    from endtask.model import Answer, Request, SignalSets
 
 _CORE = frozenset((3, 4, 5, 6, 7, 8, 11, 24, 25, 31))  # default action: core, signal(7)
 _NOTHING = frozenset((17, 23, 28))  # CHLD, URG, WINCH
@@ -183,16 +183,13 @@ def passes_on(facts: Facts, number: int = 15) -> tuple[bool | None, str]:
     return None, "it has a handler; what that tells its children cannot be seen from outside"
 
 
-def forecast(
-    facts: Facts, requests: Sequence[Request], children: Sequence[Facts] = (), parent_threads: int = 1
-) -> Forecast:
+def forecast(facts: Facts, requests: Sequence[Request], children: Sequence[Facts] = ()) -> Forecast:
     """Return how the process of *facts* would answer each of *requests*.
 
     Args:
         facts: The process.
         requests: What might be sent.
         children: Facts of what it owns, the direct children first.
-        parent_threads: Unused threads hint of the parent of a zombie (more than one: another thread may reap it).
     """
     predictions = tuple(predict(facts, r) for r in requests)
     passing, because = passes_on(facts) if children else (None, "")
@@ -213,7 +210,7 @@ def forecast(
         if manager.stop and manager.restarts != "no":
             again = "starts it again" if manager.restarts == "yes" else "may start it again"
             advice.append(f"{manager.kind} {manager.name} {again}: stop it for good with `{manager.stop}`")
-    return Forecast(predictions, _notes(facts, parent_threads), tuple(advice), passing if children else None, ask)
+    return Forecast(predictions, _notes(facts), tuple(advice), passing if children else None, ask)
 
 
 def _is_launcher(facts: Facts) -> bool:
@@ -230,12 +227,11 @@ def _behind(children: Sequence[Facts]) -> Facts | None:
     return None
 
 
-def _notes(facts: Facts, parent_threads: int) -> tuple[str, ...]:
+def _notes(facts: Facts) -> tuple[str, ...]:
     notes = []
     if facts.exited and facts.state == "Z":
         guilty = f"its parent {facts.ppid} {facts.parent_name}".rstrip()
-        more = ", whose other threads may still do it" if parent_threads > 1 else ""
-        notes.append(f"it has exited and is a zombie: {guilty} has not reaped it{more}")
+        notes.append(f"it has exited and is a zombie: {guilty} has not reaped it")
     elif facts.state == "Z":
         notes.append(f"its main thread has ended, {facts.threads - 1} other threads run on")
     if facts.state == "T":
@@ -269,11 +265,3 @@ def _state_advice(facts: Facts) -> list[str]:
             "run the program below an init that passes signals on (`docker run --init`), or give it a TERM handler; from outside only KILL works now"
         )
     return advice
-
-
-def manager_of(facts: Facts) -> Manager | None:
-    """Return the nearest manager that would start the process again, or has a stop command of its own."""
-    for manager in facts.managers:
-        if manager.restarts == "yes" or manager.stop:
-            return manager
-    return None

@@ -235,14 +235,12 @@ class Job:
         """The run begins."""
         self.started_at = now
         self.deadline = now + self.policy.budget_s
+        self.step_ends = self.deadline
         self.state = "asking"
         self.open = len(self._open())
         if not self.open:
             return self._prove()
-        if not self.policy.steps:
-            self.step_ends = self.deadline
-            return []
-        return self._begin_step(0, now)
+        return self._begin_step(0, now) if self.policy.steps else []
 
     def receipt(self, member: JobMember, receipt: Receipt, now: float) -> list[Action]:
         """The system answered a request."""
@@ -277,7 +275,8 @@ class Job:
         """A member has exited; seen on its handle."""
         if member.exited_at is not None:
             return []
-        self.open -= member.concerns_us and self.state != "new"
+        if member.concerns_us and self.state != "new":
+            self.open -= 1
         member.exited_at = now
         member.end = end
         if end.known and end.signal != KILL_NUMBER:
@@ -301,6 +300,8 @@ class Job:
             self.state = "asking"
         if now >= self.deadline:
             return self._settle(now)
+        if self.step < 0 and self.policy.steps:  # everything that was known had ended before anything was asked
+            return self._begin_step(0, now)
         if self.rest_at is not None and not self.target.concerns_us:
             self.rest_at = min(self.rest_at, now + LINGER_S)
         if self.current is None or (self.rest_at is not None and self.target.concerns_us):

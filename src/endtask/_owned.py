@@ -261,6 +261,7 @@ class Owned:
             self.report = self._verdict()
         else:
             self.report = self._take_over()
+            self._keeper.kill()  # it is gone already, or it hangs and would outlive us
         self._control.close()
         with suppress(subprocess.TimeoutExpired):  # ignored: it tidies up by itself, and has nothing left to tell
             self._keeper.wait(_KEEPER_S)

@@ -182,12 +182,13 @@ class Preparer:
                 return None
         target.pin = None  # the handle belongs to the prepared target from here on
         row = self.backend.row(target.ref.pid)
+        if row is not None and row.state not in ("Z", "X") and self.backend.exited(pin):
+            row = None  # the target went while its line was read, so the line may be somebody else's
         before = self.family.table.get(target.ref.pid)
         if row is not None and before is not None and before.start != row.start:
-            self.family = _scope.Family(
-                self.backend.table()
-            )  # it is older than the target, whose pid was somebody else's then
-        ready = Prepared(target, row or before)
+            # The table is older than the target, whose pid was somebody else's then.
+            self.family = _scope.Family(self.backend.table())
+        ready = Prepared(target, row)
         ready.pins[pin.ref.pid] = pin
         try:
             self._fill(ready)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from endtask import _api
 from endtask._plan import make_policy
-from endtask.model import Filter, PidRef, Scope
+from endtask.errors import TargetError
+from endtask.model import SCOPES, Filter, PidRef, Scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from endtask.model import Event, Explanation, Looked, Planning, Policy, Report, ScopeKind
 
     What = str | int | PidRef
+
+
+def _targets(what: Sequence[What]) -> tuple[str, ...]:
+    if not what:  # an empty list of matches must not read like a success
+        raise TargetError("nothing was named", hint="give a pid, a name, `:port`, `file:PATH` or `pidfile:PATH`")
+    return _words(what)
 
 
 def _words(what: Sequence[What]) -> tuple[str, ...]:
@@ -65,7 +72,7 @@ def stop(
         OsCallError: The system could not be asked, for example without /proc.
     """
     policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, now=now, all=all, missing_ok=missing_ok)
-    return _api.stop(_words(what), filters or Filter(), policy, keep=_words(keep), on_event=on_event)
+    return _api.stop(_targets(what), filters or Filter(), policy, keep=_words(keep), on_event=on_event)
 
 
 async def stop_async(
@@ -89,7 +96,13 @@ async def stop_async(
     from endtask._async import drive
 
     policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, now=now, all=all, missing_ok=missing_ok)
-    return await drive(_api.Session(_words(what), filters or Filter(), policy, _words(keep), on_event))
+    return await drive(_api.Session(_targets(what), filters or Filter(), policy, _words(keep), on_event))
+
+
+def _scope(kind: ScopeKind) -> Scope:
+    if kind not in SCOPES:
+        raise TargetError(f"`{kind}` is not a scope", hint=", ".join(SCOPES))
+    return Scope(kind)
 
 
 def _policy(
@@ -108,7 +121,7 @@ def _policy(
         plan=plan,
         force_after_s=force_after_s,
         now=now,
-        scope=Scope(scope),
+        scope=_scope(scope),
         watch_s=watch_s,
         all=all,
         missing_ok=missing_ok,
@@ -128,8 +141,8 @@ def wait(
 
     Arguments, result and errors are those of `stop`.
     """
-    policy = make_policy(timeout_s=timeout_s, scope=Scope(scope), all=all, missing_ok=missing_ok)
-    return _api.wait(_words(what), filters or Filter(), policy, on_event=on_event)
+    policy = make_policy(timeout_s=timeout_s, scope=_scope(scope), all=all, missing_ok=missing_ok)
+    return _api.wait(_targets(what), filters or Filter(), policy, on_event=on_event)
 
 
 async def wait_async(
@@ -145,8 +158,8 @@ async def wait_async(
     from endtask._async import drive
     from endtask._record import replace
 
-    policy = make_policy(timeout_s=timeout_s, scope=Scope(scope), all=all, missing_ok=missing_ok)
-    return await drive(_api.Session(_words(what), filters or Filter(), replace(policy, steps=()), (), on_event))
+    policy = make_policy(timeout_s=timeout_s, scope=_scope(scope), all=all, missing_ok=missing_ok)
+    return await drive(_api.Session(_targets(what), filters or Filter(), replace(policy, steps=()), (), on_event))
 
 
 def look(*what: What, scope: ScopeKind = "tree", filters: Filter | None = None) -> Looked:
@@ -155,7 +168,7 @@ def look(*what: What, scope: ScopeKind = "tree", filters: Filter | None = None) 
     Raises:
         UsageError: A word makes no sense, or names what endtask never touches.
     """
-    return _api.look(_words(what), filters or Filter(), scope=Scope(scope))
+    return _api.look(_targets(what), filters or Filter(), scope=_scope(scope))
 
 
 def plan(
@@ -173,9 +186,9 @@ def plan(
 ) -> Planning:
     """Say what `stop` with the same arguments would do, to the same processes; nothing is sent."""
     policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, now=now, all=all, missing_ok=missing_ok)
-    return _api.plan(_words(what), filters or Filter(), policy, keep=_words(keep))
+    return _api.plan(_targets(what), filters or Filter(), policy, keep=_words(keep))
 
 
 def why(*what: What, scope: ScopeKind = "tree", filters: Filter | None = None) -> Explanation:
     """Explain why processes are (still) there; nothing is sent."""
-    return _api.why(_words(what), filters or Filter(), scope=Scope(scope))
+    return _api.why(_targets(what), filters or Filter(), scope=_scope(scope))

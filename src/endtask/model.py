@@ -61,6 +61,7 @@ OUTCOMES: tuple[Outcome, ...] = (
     "unreachable",
     "unproven",
 )
+SCOPES: tuple[ScopeKind, ...] = ("tree", "only", "group", "session", "cgroup")
 REPORT_SCHEMA = "endtask.report/1"
 LOOK_SCHEMA = "endtask.look/1"
 PLAN_SCHEMA = "endtask.plan/1"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from endtask._inspect import catches, forecast, manager_of, passes_on, predict
+from endtask._inspect import catches, forecast, passes_on, predict
 from endtask._plan import parse_request
 from endtask._record import replace
 from endtask._words import is_shell, runs_script
@@ -422,10 +422,3 @@ def test_forecast_has_one_prediction_for_each_request_in_order() -> None:
     seen = forecast(facts(), [parse_request(n) for n in names])
     assert names == [p.request for p in seen.predictions]
     assert seen.predictions[0] == Prediction("TERM", "ends", True, seen.predictions[0].because)
-
-
-def test_manager_of_prefers_who_restarts_or_can_stop() -> None:
-    """The nearest manager that matters for a stop."""
-    first, second = Manager("cron", "x"), Manager("pm2", "web", "pm2 stop web")
-    assert manager_of(facts(managers=(first, second))) == second
-    assert manager_of(facts(managers=(first,))) is None

@@ -188,3 +188,15 @@ def test_functions_are_those_of_the_module_of_verbs() -> None:
     """No second definition anywhere."""
     for name in FUNCTIONS:
         assert getattr(endtask, name).__module__ == _public.__name__
+
+
+def test_nothing_named_is_an_error_and_no_success() -> None:
+    """An empty list of matches must not read like a success."""
+    with pytest.raises(endtask.TargetError):
+        endtask.stop()
+
+
+def test_unknown_scope_is_an_error() -> None:
+    """A word that is no scope must not silently mean less than the tree."""
+    with pytest.raises(endtask.TargetError):
+        endtask.stop(4711, scope="tre")  # type: ignore[arg-type]  # what an untyped caller may write

@@ -78,7 +78,11 @@ class Machine:
             process = self.first(name)
             return [] if process is None else [process]
         # One that runs another program meanwhile may have had either name when the word was resolved.
-        return [p for p in self.system.everyone if p.name == text and not p.exited and not _renames(p)]
+        return [
+            p
+            for p in self.system.everyone
+            if p.name == text and not p.exited and "hidden" not in p.flags and not _renames(p)
+        ]
 
 
 def _renames(process: Process) -> bool:

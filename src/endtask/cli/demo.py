@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from endtask.model import Report
 
 _PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo_programs.py")
-READY_S = 15.0  # a loaded machine may need seconds to start Python
+READY_S = 60.0  # a loaded machine starts Python slowly
 
 
 class Stage:

@@ -45,6 +45,7 @@ class SimBackend:
         open_handles: Open waiters, fork watches and sweeps.
         dead: Whether we were killed.
         call_limit: More calls than that go round in circles, 0 for no limit.
+        ended_whole: Serials of what was ended by the end of its cgroup.
         files: Pid files: path -> content and time of the last write.
     """
 
@@ -62,6 +63,7 @@ class SimBackend:
         self.files: dict[str, tuple[bytes, float]] = {}
         self.dead = False
         self.call_limit = 0
+        self.ended_whole: set[int] = set()
 
     # ------------------------------------------------------------------ time
 

@@ -237,6 +237,7 @@ class SimSweep:
         if self._cgroup:
             ended += (p for p in backend.system.table.values() if p.cgroup == self._cgroup and not p.exited)
             for process in ended:
+                backend.ended_whole.add(process.serial)
                 backend.note(process, KILL)
                 backend.system.post(process, KILL)
         whole = Receipt("KILL", "delivered", at_s, "cgroup.kill")

@@ -162,7 +162,7 @@ def test_stop_of_many_makes_few_calls_for_each(herd: list[int], tmp_path_factory
     for pid in herd:
         assert len(re.findall(rf"^pidfd_open\({pid},", text, re.MULTILINE)) == 1
     calls = sum(_calls_for(text, pid) for pid in herd)
-    assert calls / len(herd) <= 60, calls / len(herd)
+    assert calls / len(herd) <= 100, calls / len(herd)
 
 
 def _calls_for(text: str, pid: int) -> int:

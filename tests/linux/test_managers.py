@@ -165,7 +165,7 @@ _SUPERVISOR = {
     "SUPERVISOR_GROUP_NAME": "apps",
     "SUPERVISOR_SERVER_URL": "unix:///run/my supervisor.sock",
 }
-_PM2 = {"PM2_HOME": "/root/.pm2", "pm_exec_path": "/srv/app.js", "name": "my app"}
+_PM2 = {"PM2_HOME": "/home/ana/.pm2", "pm_exec_path": "/srv/app.js", "name": "my app"}
 _TMUX = {"TMUX": "/tmp/tmux-0/default,30,0", "TMUX_PANE": "%3"}
 
 
@@ -208,7 +208,7 @@ _TMUX = {"TMUX": "/tmp/tmux-0/default,30,0", "TMUX_PANE": "%3"}
         ),
         (
             _PM2,
-            Ancestor(30, "PM2 v7.0.4: God", ("PM2 v7.0.4: God Daemon (/root/.pm2)",)),
+            Ancestor(30, "PM2 v7.0.4: God", ("PM2 v7.0.4: God Daemon (/home/ana/.pm2)",)),
             "pm2",
             "my app",
             "pm2 stop 'my app'",

@@ -221,6 +221,8 @@ def heard(number, frame):
     open(sys.argv[1], "w").write("TERM")
     os._exit(7)
 signal.signal(signal.SIGTERM, heard)
+# script(1) hands TERM on and closes the terminal at once: its HUP must not end the program before its handler has run.
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 os.write(2, b"ready\\n")
 while True:
     signal.pause()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Validate = Callable[[dict[str, object]], None]
     Driver = Callable[[_api.Session], Report]
 
-CALLS = 20_000  # a run that makes more calls to the system goes round in circles
+CALLS = 100_000  # a run that makes more calls to the system goes round in circles
 AFTER_S = 5.0  # for how long the machine runs on after our own death, before a second run takes over
 
 
@@ -77,16 +77,7 @@ class Machine:
         if equal:
             process = self.first(name)
             return [] if process is None else [process]
-        # One that runs another program meanwhile may have had either name when the word was resolved.
-        return [
-            p
-            for p in self.system.everyone
-            if p.name == text and not p.exited and "hidden" not in p.flags and not _renames(p)
-        ]
-
-
-def _renames(process: Process) -> bool:
-    return any(op.do == "exec" for op in process.spec.main)
+        return [p for p in self.system.everyone if p.name == text and not p.exited and "hidden" not in p.flags]
 
 
 def policy_of(life: Life) -> Policy:

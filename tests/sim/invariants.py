@@ -171,7 +171,7 @@ class Judge(Witness):
         self, target: TargetReport, process: Process, alive: list[Alive], settled_at: float, known: list[Process]
     ) -> None:
         """Success: nothing lives that a look after the last exit could have found or suspected."""
-        exits = [p.exited_at for p in known if p.exited and p.serial not in self.kept and p.exited_at <= settled_at]
+        exits = [p.exited_at for p in known if p.exited and p.serial not in self.spared and p.exited_at <= settled_at]
         looked = max([self.began, *exits])
         if not self.life.world.pidfd and len(self.processes(target.ref)) > 1:
             return

@@ -78,7 +78,10 @@ class Witness:
         self.backend = backend
         self.system = backend.system
         self.policy = policy
-        self.kept = frozenset(p.serial for p in kept)
+        spared = list(kept)
+        self.spared = frozenset(p.serial for p in spared)
+        # One that runs another program meanwhile may have had either name when the word was resolved.
+        self.kept = frozenset(p.serial for p in spared if all(op.do != "exec" for op in p.spec.main))
         self.sends = sends
         self.began = self.origin = self.system.now
         self.waited = backend.waited_s
@@ -93,6 +96,7 @@ class Witness:
         self.outset = {p.serial: _untied(p) for p in self.system.table.values()}
         self.environ: dict[int, str] = {}
         self.units: dict[int, str] = {}
+        self.cgroups: dict[int, set[str]] = {}
         self.objects: dict[int, frozenset[str]] = {}
         self.home: dict[int, tuple[str, int]] = {}
         self.numbers = {s.request.number: s for s in policy.steps if s.request.kind == "signal"}
@@ -223,6 +227,7 @@ class Witness:
             self.outset = {p.serial: _untied(p) for p in self.system.table.values()}
         self.selected_at = self.system.happened
         self.parents[target.serial] = target.parent
+        self.cgroups[target.serial] = {p.cgroup for p in self.system.table.values() if target.serial in p.roots}
         inside = [p for p in self.system.table.values() if p.cgroup == target.cgroup and not p.exited]
         if target.cgroup.endswith(".service") and all(p.start >= target.start for p in inside):
             self.units[target.serial] = target.cgroup
@@ -246,7 +251,7 @@ class Witness:
         for process in self.system.table.values():
             if process.exited or target.serial not in process.roots or "hidden" in process.flags:
                 continue
-            if any(s in self.kept for s in process.roots):
+            if any(s in self.spared for s in process.roots):
                 continue
             found.append(Alive(process, self._tie(target, process), f"{process} below {process.parent}"))
         return found
@@ -280,10 +285,18 @@ class Witness:
             return "same cgroup" if process.cgroup == target.cgroup and self.system.world.cgroups else ""
         if process.parent is process.born_of:
             return ""  # whoever is above it is judged instead: the one at the top has lost its parent
-        for group, word in ((process.session, "session"), (process.group, "group")):
-            if group.leader is target:
-                return f"{word} of the target"
+        if process.session.leader is target:
+            return "session of the target"
+        if process.group.leader is target and self._looks_adopted(process):
+            return "group of the target"
         return self._suspicion(target, process)
+
+    def _looks_adopted(self, process: Process) -> bool:
+        """Return whether the table shows that its parent only adopted it; a shell may be the parent of all of a pipeline's group."""
+        parent = process.parent
+        if parent is None or parent is self.system.init or "hidden" in parent.flags:
+            return True
+        return parent.session is not process.session and process.session.leader is not process
 
     def _suspicion(self, target: Process, process: Process) -> str:
         if target.serial not in self.environ or not self._readable(process) or process.start < target.start:
@@ -297,6 +310,11 @@ class Witness:
                 return ""
         if self.objects[target.serial] & process.objects:
             return "same pipe"
+        # What a manager keeps apart is not the target's, unless members of the target were in that unit too.
+        other = process.cgroup.endswith(".service") and process.cgroup not in self.cgroups[target.serial]
+        changes = any(op.do == "environ" for op in target.spec.main) and target.changed_at > self.began
+        if other or changes:
+            return ""
         same = bool(self.environ[target.serial]) and self.environ[target.serial] == process.environ
         cgroup, uid = self.home[target.serial]
         moved = process.cgroup != cgroup or uid not in (0, process.uid)  # nobody does that without rights

@@ -70,7 +70,7 @@ REFINED: dict[str, Json] = {
     "Manager.restarts": {"enum": ["yes", "no", "unknown"]},
     "Missing.code": {"enum": ["no-match", "gone", "stale", "not-permitted"]},
     "ProcessEnd.signal": {"type": "integer", "minimum": 0, "maximum": 64},
-    "ProcessEnd.status": {"type": ["integer", "null"], "minimum": 0, "maximum": 255},
+    "ProcessEnd.status": {"type": ["integer", "null"], "minimum": 0, "maximum": 0xFFFFFFFF},
 }
 PIDS = {"ppid", "pgid", "sid", "tracer", "pid", "unreaped_by", "holder_pid", "ask_instead"}
 

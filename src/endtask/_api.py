@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from endtask._backends.base import Backend
     from endtask._find import Found
     from endtask._prepare import Prepared
-    from endtask.model import Event, Facts, Filter, PidRef, Policy, Reason, Row, Scope
+    from endtask.model import Event, Facts, Filter, Forecast, PidRef, Policy, Reason, Request, Row, Scope
 
     Steps = Generator[float, list[int], Report]
 else:
     import _signal  # `signal` costs 2.4 ms at start-up, its C module nothing
 
 LOOK_PLAN = "TERM/1/INT/1/HUP/1/QUIT/1/KILL"
+# On Windows whatever a process may hear is asked about; what it cannot hear at all is left out of the answer.
+LOOK_PLAN_WINDOWS = "stop-event/1/service-stop/1/wm-close/1/wm-endsession/1/ctrl-c/1/ctrl-break/1/ctrl-close/1/ctrl-shutdown/1/terminate"
 
 
 def _backend(backend: Backend | None) -> Backend:
@@ -220,7 +222,7 @@ def plan(
     preparer = Preparer(backend, policy, table, births_seen=True, selected=[t.ref.pid for t in found.targets])
     plans = []
     for ready in _each(found, preparer):
-        plans.append(target_plan(backend, policy, ready))
+        plans.append(target_plan(backend, ready))
     return Planning(tuple(plans), tuple(found.missing), policy.missing_ok)
 
 
@@ -252,26 +254,34 @@ def look(what: Sequence[str], filters: Filter, *, scope: Scope, backend: Backend
     backend = _backend(backend)
     table = backend.table()
     found = Finder(backend, filters, several=True, table=table).run(what)
-    preparer = Preparer(backend, _look_policy(scope), table, births_seen=True)
+    preparer = Preparer(backend, _look_policy(backend, scope), table, births_seen=True)
     seen = tuple(_look_at(backend, ready, table)[0] for ready in _each(found, preparer))
     return Looked(seen, tuple(found.missing))
 
 
-def _look_policy(scope: Scope) -> Policy:
+def _look_policy(backend: Backend, scope: Scope) -> Policy:
     from endtask.model import Policy
 
-    return Policy(parse_steps(LOOK_PLAN), 5.0, scope, watch_s=0.0, all=True)
+    text = LOOK_PLAN_WINDOWS if backend.has_ladders else LOOK_PLAN
+    return Policy(parse_steps(text, signals=not backend.has_ladders), 10.0, scope, watch_s=0.0, all=True)
 
 
 def _look_at(backend: Backend, ready: Prepared, table: dict[int, Row]) -> tuple[Seen, list[Facts]]:
-    requests = [s.request for s in parse_steps(LOOK_PLAN)]
+    requests = [s.request for s in ready.policy.steps]
     target = ready.target.ref
     facts = backend.facts(ready.pins[target.pid], table)
     below = [backend.facts(ready.pins[ref.pid], table) for ref, *_rest in ready.members if ref != target]
     chain = tuple((pid, _name(backend, pid)) for pid in ready.above)
     tree = tuple(Member(ref, name, tie, kept=kept) for ref, name, tie, kept in ready.members)
-    seen = Seen(ready.target.what, facts, forecast(facts, requests, below), tree, chain, ready.suspects)
+    answers = forecast(facts, requests, below) if facts.windows is None else _answer(facts, requests, ready)
+    seen = Seen(ready.target.what, facts, answers, tree, chain, ready.suspects)
     return seen, below
+
+
+def _answer(facts: Facts, requests: Sequence[Request], ready: Prepared) -> Forecast:
+    from endtask._answers import forecast_windows
+
+    return forecast_windows(facts, requests, ready.policy, list(ready.pins))
 
 
 def _name(backend: Backend, pid: int) -> str:
@@ -287,7 +297,7 @@ def why(what: Sequence[str], filters: Filter, *, scope: Scope, backend: Backend 
     backend = _backend(backend)
     table = backend.table()
     found = Finder(backend, filters, several=True, table=table).run(what)
-    preparer = Preparer(backend, _look_policy(scope), table, births_seen=True)
+    preparer = Preparer(backend, _look_policy(backend, scope), table, births_seen=True)
     explained = []
     for ready in _each(found, preparer):
         seen, below = _look_at(backend, ready, table)

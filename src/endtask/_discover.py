@@ -172,9 +172,11 @@ class Discovery:
         new = []
         accepted = set(living)
         for pid, tie in self.preparer.later(entry.ready, top, family, living, [m.row for m in entry.job.members]):
+            if pid in living:
+                continue  # also one that was born while the table was read, and so is not in it
             row = family.table[pid]
             known = entry.by_pid.get(pid)
-            if pid in living or (known is not None and _same(known, row)) or self._is_new_id(entry, family, tie):
+            if (known is not None and _same(known, row)) or self._is_new_id(entry, family, tie):
                 continue
             below = row.ppid if tie.startswith("child of") else 0
             if below not in accepted if below else not self._carried(entry, row, tie):
@@ -183,7 +185,8 @@ class Discovery:
             pin = self._pin_row(entry, row, tie)
             if pin is not None:
                 accepted.add(pid)
-                new.append(self._join(entry, pin, row, tie, kept=_kept(entry, family, row)))
+                kept = pin.ref in self.preparer.keep or _kept(entry, family, row)
+                new.append(self._join(entry, pin, row, tie, kept=kept))
         if new and self.births is not None:
             held = (entry.ready.pins.get(m.ref.pid) for m in new)
             self.births.own([pin for pin in held if pin is not None], entry.number)
@@ -257,6 +260,8 @@ class Discovery:
         entry.ready.pins[pid] = pin
         if row is not None:
             entry.ready.rows[pid] = row
+        if self.backend.has_ladders:
+            member.ladder = self.preparer.climb(entry.ready, pid)
         entry.by_pid[pid] = member
         self._follow(entry, member)
         self.tell("joined", entry, pin.ref, name, f"{pid} {name} found: {tie}")

@@ -16,8 +16,7 @@ import heapq
 from endtask import _scope, _suspects, _watch
 from endtask._discover import Discovery, Entry
 from endtask._force import force, is_single
-from endtask._job import Force, Job, JobMember, Scan, Send, Settle, Watch
-from endtask._plan import KILL
+from endtask._job import Force, Job, JobMember, Look, Scan, Send, Settle, Watch
 from endtask._record import replace
 from endtask._request import deliver
 from endtask._verdict import end_in_words, gone, not_begun, receipt_in_words, verdict
@@ -180,7 +179,10 @@ class Run:
         for member in members[1:]:
             member.managed = member.name == ready.target.name
         watch_s = ready.origin.watch_s if ready.origin is not None else 0.0
-        job = Job(self.policy, members, watch_s=watch_s, target_is_shell=ready.is_shell)
+        if self.backend.has_ladders:
+            for member in members:
+                member.ladder = ready.ladders.get(member.ref.pid)
+        job = Job(ready.policy, members, watch_s=watch_s, target_is_shell=ready.is_shell)
         entry = Entry(len(self._results), ready, job)
         self._results.append(entry)
         if self.on_event is not None:
@@ -274,6 +276,8 @@ class Run:
             action = queue.pop(0)
             if isinstance(action, Send):
                 queue += self._send(entry, action)
+            elif isinstance(action, Look):
+                queue += self._look(entry)
             elif isinstance(action, Scan):
                 self._to_scan.append(entry)
             elif isinstance(action, Force):
@@ -292,6 +296,24 @@ class Run:
         if wake_at is not None and wake_at != entry.woken_at and entry.report is None:
             entry.woken_at = wake_at
             heapq.heappush(self._timers, (wake_at, entry.number))
+
+    def _look(self, entry: Entry) -> list[Action]:
+        """See what the members that were asked are doing instead of ending, and tell what is new."""
+        from endtask._diagnosis import BLOCKING, diagnose  # only Windows has windows to look at
+
+        blocked = False
+        for member in entry.job.members:
+            if member.exited_at is not None or not member.receipts:
+                continue
+            before = entry.ready.seen.get(member.ref.pid)
+            facts = self.backend.facts(entry.ready.pins[member.ref.pid])
+            found = tuple(diagnose(facts, before.windows if before is not None else None, member.receipts))
+            for reason in found:
+                blocked = blocked or reason.code in BLOCKING
+                if reason not in member.state:
+                    self._tell("waiting", entry, member.ref, member.name, reason.text)
+            member.state = found
+        return entry.job.looked(self.backend.now(), blocked=blocked and not self.policy.unattended)
 
     def _send(self, entry: Entry, action: Send) -> list[Action]:
         member, request, job = action.member, action.request, entry.job
@@ -345,7 +367,9 @@ class Run:
     def _force(self, entry: Entry) -> None:
         if is_single(entry, self.found):
             entry.forced_before = True
-            self._perform(entry, [Send(m, KILL) for m in entry.job.members if m.concerns_us])
+            request = entry.job.current
+            assert request is not None, "force is a step"
+            self._perform(entry, [Send(m, request) for m in entry.job.members if m.concerns_us])
             return
         entry.forced_before = True
         receipts, pending = force(entry, self.found, self._clock())
@@ -380,7 +404,8 @@ class Run:
         if kind != "only" and (kind != "tree" or not self.found.sees_births or self.preparer.small):
             family = _scope.Family(self.backend.table())
         for entry in dict.fromkeys(entries):
-            self._scan_one(entry, family)
+            if entry.report is None:  # a birth that came at the deadline has settled it meanwhile
+                self._scan_one(entry, family)
         ended = self.backend.now()
         self._next_scan = ended + min(4 * (ended - began), _LONGEST_PAUSE_S)
 

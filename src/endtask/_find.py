@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from endtask.model import Row
 
 _PID_LIMIT = 1 << 22  # PID_MAX_LIMIT, proc_sys_kernel(5)
+_PID_LIMIT_WINDOWS = 0xFFFFFFFF  # a DWORD
 _PID_FILE_SLACK_S = 0.1  # start times come in ticks of 10 ms, file times in ticks of the kernel's timer
 _LATER = {"unit": "systemd units", "ctr": "containers"}
 
@@ -107,6 +108,7 @@ class Finder:
         self.below_too = below_too
         self.table = table
         self.own_line = backend.own_line()
+        self.limit = _PID_LIMIT_WINDOWS if backend.name == "windows" else _PID_LIMIT
         self.found = Found()
         self._seen: set[int] = set()
         self._opened: list[Target] = []  # all handles, for the case that the selection is given up
@@ -138,19 +140,17 @@ class Finder:
                 "an empty word names no process", hint="give a pid, a name, `:port`, `file:PATH` or `pidfile:PATH`"
             )
         if word.isascii() and word.isdigit():
-            self._by_pid(word, _number(word, word), "")
+            self._by_pid(word, _number(word, word, self.limit), "")
         elif colon and kind in ("", "tcp", "udp"):
             self._by_port(word, kind or "tcp", rest)
         elif colon and kind.isascii() and kind.isdigit():
-            self._by_pid(word, _number(kind, word), _token(rest, word))
+            self._by_pid(word, _number(kind, word, self.limit), _token(rest, word))
         elif colon and kind == "file":
             self._by_file(word, rest)
         elif colon and kind == "pidfile":
             self._by_pid_file(word, rest)
         elif colon and kind == "win":
-            raise TargetError(
-                f"`{word}` asks for a window title, which only Windows processes have", hint="use a name or `--cmdline`"
-            )
+            self._by_title(word, rest)
         elif colon and kind in _LATER:
             raise TargetError(
                 f"`{word}`: {_LATER[kind]} cannot be named yet", hint="use the main process's pid, its name or its port"
@@ -182,14 +182,14 @@ class Finder:
                 filtered += 1
                 continue
             row = self.table.get(pid) if self.table is not None else None
-            if row.kernel if row is not None else self._is_kernel(pid):
+            if (row.kernel if row is not None else self._is_kernel(pid)) or backend.untouchable(pid):
                 kernel += 1
                 continue
             pids.append(pid)
 
         def still(pid: int) -> bool:
             short = backend.short_name(pid)
-            return short is not None and matches(word, backend.full_name(pid, short), folds_case=backend.folds_case)
+            return short is not None and _fits(word, backend.full_name(pid, short), folds_case=backend.folds_case)
 
         if not pids and not filtered and (kernel or never):
             self._refuse_matches(word, kernel)
@@ -202,7 +202,12 @@ class Finder:
 
     def _refuse_matches(self, word: str, kernel: int) -> None:
         if kernel:
-            raise RefusedError(f"`{word}` names kernel threads, which nothing can stop", hint="name a program")
+            what = (
+                "what belongs to Windows itself"
+                if self.backend.has_ladders
+                else "kernel threads, which nothing can stop"
+            )
+            raise RefusedError(f"`{word}` names {what}", hint="name a program")
         text = f"`{word}` matches only endtask itself, its ancestors or pid 1, which are never selected"
         raise RefusedError(text, hint="name another process")
 
@@ -222,7 +227,7 @@ class Finder:
                 continue
             if not folds and not short.startswith(cut) and len(short.encode("utf-8", "surrogateescape")) < 15:
                 continue
-            if matches(word, backend.full_name(pid, short), folds_case=folds):
+            if _fits(word, backend.full_name(pid, short), folds_case=folds):
                 found.append(pid)
         return found
 
@@ -290,6 +295,20 @@ class Finder:
             nobody += f", but {hidden} processes could not be looked into"
         self._select(word, usable, confirm, nobody=nobody, code="not-permitted" if hidden else "no-match")
 
+    def _by_title(self, word: str, pattern: str) -> None:
+        if not pattern:
+            raise TargetError(f"`{word}` names no title", hint='for example `win:"*Notepad"`')
+        pids = self.backend.title_owners(pattern)
+        usable = [p for p in pids if p > 1 and p not in self.own_line]
+        if pids and not usable:
+            text = f"only endtask's own window and those of its ancestors have a title like `{pattern}`"
+            raise RefusedError(text, hint="name another process")
+
+        def confirm() -> Callable[[int], bool]:
+            return frozenset(self.backend.title_owners(pattern)).__contains__
+
+        self._select(word, usable, confirm, nobody=f"no visible window has a title like `{pattern}`")
+
     def _by_pid_file(  # size: each way in which a pid file can be wrong has its sentence
         self, word: str, path: str
     ) -> None:  # size: each way in which a pid file can be wrong has its sentence
@@ -305,7 +324,7 @@ class Finder:
         if not first.isdigit() or len(first) > 10:
             shown = "is empty" if not content.strip() else "does not begin with a pid"
             raise TargetError(f"the pid file `{path}` {shown}", hint="name the process itself")
-        pid = _number(first.decode("ascii"), word)
+        pid = _number(first.decode("ascii"), word, self.limit)
         self._refuse_never(pid, word)
         target = self._pin(word, pid, "")
         if isinstance(target, Missing):
@@ -335,14 +354,18 @@ class Finder:
     # ------------------------------------------------------------------ pin and confirm
 
     def _refuse_never(self, pid: int, word: str) -> None:
-        if pid == 1:
+        if pid == 1 and self.backend.reparents:
             text = f"`{word}` is pid 1, which is never selected"
             raise RefusedError(text, hint="use `systemctl` or `shutdown` to stop the system")
         if pid in self.own_line:
             who = "endtask itself" if pid == self.own_line[0] else "an ancestor of endtask"
             raise RefusedError(f"`{word}` is {who}, which is never selected", hint="run endtask from somewhere else")
+        why = self.backend.untouchable(pid)
+        if why:
+            raise RefusedError(f"`{word}` is never selected: {why}", hint="name a program")
         if self._is_kernel(pid):
-            raise RefusedError(f"`{word}` is a kernel thread, which nothing can stop", hint="name a program")
+            what = "part of the Windows kernel" if self.backend.name == "windows" else "a kernel thread"
+            raise RefusedError(f"`{word}` is {what}, which nothing can stop", hint="name a program")
 
     def _select(
         self,
@@ -498,12 +521,19 @@ class Finder:
         self.found.targets.append(target)
 
 
-def _number(digits: str, word: str) -> int:
-    number = int(digits) if len(digits) < 12 else _PID_LIMIT + 1
+def _fits(word: str, name: str, *, folds_case: bool) -> bool:
+    """Return whether a name is meant by a word; the ending `.exe` may be left out (Windows, and Wine's programs)."""
+    if matches(word, name, folds_case=folds_case):
+        return True
+    return name[-4:].lower() == ".exe" and matches(word, name[:-4], folds_case=folds_case)
+
+
+def _number(digits: str, word: str, limit: int) -> int:
+    number = int(digits) if len(digits) < 12 else limit + 1
     if number == 0:
         raise TargetError(f"`{word}`: pid 0 is no process", hint="a pid is a number from 2 up")
-    if number > _PID_LIMIT:
-        raise TargetError(f"`{word}` is larger than any pid", hint=f"the largest is {_PID_LIMIT}")
+    if number > limit:
+        raise TargetError(f"`{word}` is larger than any pid", hint=f"the largest is {limit}")
     return number
 
 

@@ -18,6 +18,8 @@ Size: the whole state machine; a state that lives in two files cannot be checked
 
 from __future__ import annotations
 
+from endtask._requests import FORCE_STATUS, FORCED, KILL
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         Policy,
         PortState,
         ProcessEnd,
+        Reason,
         Receipt,
         Request,
         Respawn,
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
     State = Literal["new", "asking", "proving", "watching", "settled"]
 
 LINGER_S = 0.25
-KILL_NUMBER = 9
 # The part of a step for which a target that catches the request is left alone with its own children.
 # Over 48 real programs the best rule was: the main process first, because one that catches the request stops its children better than we can,
 # and the rest when it is gone or its grace is over.
@@ -47,6 +49,9 @@ SHELL_ALONE_S = (
     1.0  # a shell runs its trap only when the command that it waits for has ended, so that one is asked soon
 )
 SUSPECTS_S = 0.25  # how long suspects have to end by themselves before they are reported
+# When a process that was asked is looked at to say what it is doing meanwhile (a dialog, a hung window): a program that obeys has mostly gone by the first.
+LOOKS_S = (0.4, 1.5, 4.0)
+FOR_ALL = frozenset(("signal", "ask", "window", "inject", "event", "terminate"))  # kinds that speak to any process
 
 
 class JobMember:
@@ -66,6 +71,8 @@ class JobMember:
         row: Its line of the process table when it was last looked at, None if it could not be seen.
         managed: Whether it runs the same program as the target: a worker, which a target that catches the request tells itself.
         forced: Whether force was delivered while it ran.
+        ladder: What `ask` means for it, most polite first; None where a signal means it for everybody.
+        state: What a look at it has shown since it was asked (Windows).
     """
 
     __slots__ = (
@@ -76,11 +83,13 @@ class JobMember:
         "exited_at",
         "forced",
         "kept",
+        "ladder",
         "managed",
         "name",
         "receipts",
         "ref",
         "row",
+        "state",
         "tie",
     )
 
@@ -100,6 +109,8 @@ class JobMember:
         self.managed = False
         self.row: Row | None = None
         self.forced = False
+        self.ladder: tuple[Request, ...] | None = None
+        self.state: tuple[Reason, ...] = ()
 
     @property
     def concerns_us(self) -> bool:
@@ -123,6 +134,12 @@ class Force:
     __slots__ = ()
 
 
+class Look:
+    """Action: see what the members that were asked are doing (Windows); answered by `Job.looked`."""
+
+    __slots__ = ()
+
+
 class Scan:
     """Action: look for members that were born meanwhile, suspects, ports; answered by `Job.scanned`."""
 
@@ -142,7 +159,7 @@ class Settle:
 
 
 if TYPE_CHECKING:
-    Action = Send | Force | Scan | Watch | Settle
+    Action = Send | Force | Look | Scan | Watch | Settle
 
 
 class Job:
@@ -157,12 +174,16 @@ class Job:
         cancelled: Whether the user stopped us.
         evidence, suspects, ports: Of the last scan.
         respawn: The successor that was seen.
+        blocked: Whether a dialog waits for a person, so that the plan's polite steps are over.
     """
 
     __slots__ = (
+        "blocked",
         "cancelled",
         "deadline",
         "evidence",
+        "look_at",
+        "looks",
         "members",
         "open",
         "policy",
@@ -203,6 +224,9 @@ class Job:
         self.suspects: tuple[Suspect, ...] = ()
         self.ports: tuple[PortState, ...] = ()
         self.respawn: Respawn | None = None
+        self.blocked = False
+        self.look_at: float | None = None
+        self.looks = 0
 
     # ------------------------------------------------------------------ what the engine asks
 
@@ -217,8 +241,7 @@ class Job:
         if self.state != "asking":
             return None
         times = [self.step_ends, self.deadline]
-        if self.rest_at is not None:
-            times.append(self.rest_at)
+        times += [t for t in (self.rest_at, self.look_at) if t is not None]
         return min(times)
 
     @property
@@ -245,22 +268,32 @@ class Job:
     def receipt(self, member: JobMember, receipt: Receipt, now: float) -> list[Action]:
         """The system answered a request."""
         member.receipts.append(receipt)
-        if receipt.status == "delivered" and receipt.request == "KILL":
+        if receipt.status == "delivered" and receipt.request in FORCED:
             member.forced = member.forced or member.exited_at is None
         if receipt.status == "denied":
             return self._refused(member, now)
-        if receipt.status in ("impossible", "failed") and member is self.target and self.state == "asking":
-            if self.step + 1 < len(self.policy.steps):
-                return self._begin_step(self.step + 1, now)
-            if not any(r.status == "delivered" for r in member.receipts):
-                self.refused = "unreachable"
-                return self._settle(now)
+        if member is not self.target or self.state != "asking":
+            return []
+        if receipt.status in ("impossible", "failed"):
+            return self._not_asked(now)
+        if receipt.status == "vetoed":
+            self.blocked = True  # the program has said no: only force is left, where the plan has it
+            return [] if any(s.request.forced for s in self.policy.steps) else self._settle(now)
         return []
+
+    def _not_asked(self, now: float) -> list[Action]:
+        """The target could not be asked in this way: the next way at once, or there is none."""
+        if self.step + 1 < len(self.policy.steps):
+            return self._begin_step(self.step + 1, now)
+        if any(r.status == "delivered" for r in self.target.receipts):
+            return []
+        self.refused = "unreachable"
+        return self._settle(now)
 
     def told(self, member: JobMember, receipt: Receipt, now: float) -> list[Action]:
         """Another job of the run sent something to a process that both own."""
         member.receipts.append(receipt)
-        if receipt.request == "KILL" and receipt.status == "delivered" and member.exited_at is None:
+        if receipt.request in FORCED and receipt.status == "delivered" and member.exited_at is None:
             member.forced = True
         return self._refused(member, now) if receipt.status == "denied" else []
 
@@ -279,7 +312,7 @@ class Job:
             self.open -= 1
         member.exited_at = now
         member.end = end
-        if end.known and end.signal != KILL_NUMBER:
+        if end.known and not _by_force(end):
             member.forced = False  # it had ended by itself before force could act
         if self.state != "asking":
             return []
@@ -306,7 +339,7 @@ class Job:
             self.rest_at = min(self.rest_at, now + LINGER_S)
         if self.current is None or (self.rest_at is not None and self.target.concerns_us):
             return []  # a plain wait, or the target still has its grace: they are asked with the rest
-        if self.current.forced:
+        if sweeps(self.current):
             return [Force()]
         if self.rest_at is not None:
             return []
@@ -360,8 +393,34 @@ class Job:
         if self.rest_at is not None and now >= self.rest_at:
             self.rest_at = None
             return self._ask(self._open())
-        if now >= self.step_ends and self.step + 1 < len(self.policy.steps):
-            return self._begin_step(self.step + 1, now)
+        over = now >= self.step_ends and self.step + 1 < len(self.policy.steps)
+        if self.look_at is not None and (over or now >= self.look_at):
+            return [Look()]
+        return self._next_step(now) if over else []
+
+    def looked(self, now: float, *, blocked: bool) -> list[Action]:
+        """The look that `Look` asked for is done.
+
+        Args:
+            now: The time.
+            blocked: Whether a dialog waits for a person, so that asking again would answer it.
+        """
+        if self.state != "asking":
+            return []
+        self.blocked = blocked
+        self.looks += 1
+        self.look_at = now + LOOKS_S[self.looks] - LOOKS_S[self.looks - 1] if self.looks < len(LOOKS_S) else None
+        over = now >= self.step_ends and self.step + 1 < len(self.policy.steps)
+        return self._next_step(now) if over else []
+
+    def _next_step(self, now: float) -> list[Action]:
+        """Go on with the plan; past a dialog only with what does not need its answer."""
+        index = self.step + 1
+        while self.blocked and index < len(self.policy.steps) and not self.policy.steps[index].request.forced:
+            index += 1
+        if index < len(self.policy.steps):
+            return self._begin_step(index, now)
+        self.step_ends = self.deadline
         return []
 
     def cancel(self, now: float) -> list[Action]:
@@ -374,19 +433,30 @@ class Job:
     # ------------------------------------------------------------------ decisions
 
     def _begin_step(self, index: int, now: float) -> list[Action]:
-        self.step = index
         request, begins, ends = self.policy.schedule()[index]
+        if request.forced and self.step >= 0 and now < self.started_at + begins:
+            self.step = index - 1  # force comes when the plan says it, also when nothing was left to ask before
+            self.step_ends = self.started_at + begins
+            self.look_at = None
+            return []
+        self.step = index
+        self.look_at = None
         last = index == len(self.policy.steps) - 1
         self.step_ends = self.deadline if last else min(now + (ends - begins), self.deadline)
         self.rest_at = None
-        if request.forced:
+        if sweeps(request):
             return [Force()]
+        if request.kind not in ("signal", "stdin", "command"):
+            self.looks = 0
+            self.look_at = now + LOOKS_S[0]
         target = self.target
         others = [m for m in self._open() if m is not target]
         if not target.concerns_us:
             return self._ask(others)
-        if request.kind != "signal":
-            return self._ask([target])  # standard input and commands speak to the main process only
+        if request.kind not in FOR_ALL:
+            return self._ask([target])  # standard input, commands and services speak to the main process only
+        if request.kind == "ask" and not target.ladder and not any(m.ladder for m in others):
+            return self._not_asked(now)
         if self._left_to_target(
             request
         ):  # also when it is alone: what it starts while it cleans up is left to it as well
@@ -398,7 +468,7 @@ class Job:
     def _rest_unasked(self) -> bool:
         """Whether somebody has not been asked what the target was asked in this step."""
         request = self.current
-        if request is None or request.kind != "signal" or request.forced:
+        if request is None or request.kind not in FOR_ALL or request.forced:
             return False
         return any(m.concerns_us and m.asked_step < self.step for m in self.members)
 
@@ -414,12 +484,14 @@ class Job:
         for member in members:
             if not member.concerns_us or member.asked_step >= self.step or member.denied:
                 continue
-            if request.kind != "signal" and member is not self.target:
+            if request.kind not in FOR_ALL and member is not self.target:
                 continue
             if member.managed and self.target.concerns_us and self._left_to_target(request):
                 continue
             member.asked_step = self.step
-            actions.append(Send(member, request))
+            rung = _rung(member, request)
+            if rung is not None:
+                actions.append(Send(member, rung))
         return actions
 
     def _came_to_end_by_us(self) -> bool:
@@ -433,3 +505,21 @@ class Job:
         self.state = "settled"
         self.settled_at = now
         return [Settle()]
+
+
+def sweeps(request: Request) -> bool:
+    """Return whether a request is carried out for the whole scope at once, so that nothing escapes it."""
+    return request.forced and request.kind in ("signal", "terminate")
+
+
+def _rung(member: JobMember, request: Request) -> Request | None:
+    """Return what a step means for a member; None if its ladder has no such rung."""
+    if request.kind != "ask":
+        return request
+    ladder = member.ladder or ()
+    return ladder[request.number] if request.number < len(ladder) else None
+
+
+def _by_force(end: ProcessEnd) -> bool:
+    """Return whether an end looks like that of a forced process; a process may have ended by itself right before."""
+    return end.signal == KILL.number or (end.source == "handle" and end.status == FORCE_STATUS)

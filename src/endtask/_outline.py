@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from endtask._inspect import predict
-from endtask._job import SHELL_ALONE_S, TARGET_ALONE
+from endtask._job import FOR_ALL, SHELL_ALONE_S, TARGET_ALONE
 from endtask.model import Facts, PidRef, Planned, TargetPlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from endtask._backends.base import Backend
     from endtask._prepare import Prepared
-    from endtask.model import Policy
+    from endtask.model import Policy, Request
 
 
-def target_plan(backend: Backend, policy: Policy, ready: Prepared) -> TargetPlan:
+def target_plan(backend: Backend, ready: Prepared) -> TargetPlan:
     """Return in words what a stop of *ready* would do."""
     target_facts = backend.facts(ready.pins[ready.target.ref.pid])
-    schedule = policy.schedule()
+    policy = ready.policy
     members = []
     for ref, name, tie, kept in ready.members:
         pin = ready.pins[ref.pid]
@@ -27,12 +27,12 @@ def target_plan(backend: Backend, policy: Policy, ready: Prepared) -> TargetPlan
         ready.target.ref,
         ready.target.name,
         tuple(members),
-        tuple((r.name, at) for r, at, _until in schedule),
+        _steps(ready),
         policy.budget_s,
         ready.origin.watch_s if ready.origin is not None else 0.0,
         ready.origin.because if ready.origin is not None else "",
         ready.suspects,
-        (*ready.warnings, *_plan_warnings(target_facts, policy)),
+        (*ready.warnings, *_plan_warnings(target_facts, ready)),
     )
 
 
@@ -43,12 +43,27 @@ def _planned(policy: Policy, ready: Prepared, facts: Facts, member: tuple[PidRef
     is_target = ref == ready.target.ref
     asked, answers = [], []
     for step in policy.steps:
-        if is_target or step.request.kind == "signal":
-            prediction = predict(facts, step.request)
-            asked.append(step.request.name)
-            answers.append(prediction.answer)
+        request = rung(ready, ref.pid, step.request)
+        if request is not None and (is_target or step.request.kind in FOR_ALL):
+            asked.append(request.name)
+            answers.append(predict(facts, request).answer)
     when = "first" if is_target else _when(policy, ready, name)
     return Planned(ref, name, tie, when if policy.steps else "waited for", tuple(asked), tuple(answers))
+
+
+def rung(ready: Prepared, pid: int, request: Request) -> Request | None:
+    """Return what a step means for a member; None if its ladder has no such rung."""
+    if request.kind != "ask":
+        return request
+    ladder = ready.ladders.get(pid, ())
+    return ladder[request.number] if request.number < len(ladder) else None
+
+
+def _steps(ready: Prepared) -> tuple[tuple[str, float], ...]:
+    """Return what the target is asked with, and when; a rung that only others have is named `ask`."""
+    pid = ready.target.ref.pid
+    steps = ((rung(ready, pid, request) or request, at) for request, at, _until in ready.policy.schedule())
+    return tuple((request.name, at) for request, at in steps)
 
 
 def _when(policy: Policy, ready: Prepared, name: str) -> str:
@@ -66,14 +81,18 @@ def _when(policy: Policy, ready: Prepared, name: str) -> str:
     return f"when the target is gone, or after {begins + alone_s:g} s"
 
 
-def _plan_warnings(facts: Facts, policy: Policy) -> list[str]:
+def _plan_warnings(facts: Facts, ready: Prepared) -> list[str]:
     warnings = []
-    for step in policy.steps:
-        prediction = predict(facts, step.request)
-        if prediction.answer in ("ignored", "immune", "blocked"):
-            warnings.append(
-                f"{step.request.name} will have no effect on {facts.ref.pid} {facts.name}: {prediction.because}"
-            )
+    who = f"{facts.ref.pid} {facts.name}"
+    for step in ready.policy.steps:
+        request = rung(ready, facts.ref.pid, step.request)
+        if request is None:
+            if step.request.number == 0:
+                warnings.append(f"{who} hears nothing that could be sent: nobody asks it")
+            continue
+        prediction = predict(facts, request)
+        if prediction.answer in ("ignored", "immune", "blocked", "refused-here", "denied"):
+            warnings.append(f"{request.name} will have no effect on {who}: {prediction.because}")
     for manager in facts.managers:
         if manager.restarts == "yes":
             warnings.append(f"{manager.kind} {manager.name} starts it again; stop it for good with `{manager.stop}`")

@@ -7,39 +7,18 @@ Rejected: its `forever`, because every verb of endtask has a bound, and its bare
 from __future__ import annotations
 
 from endtask._record import Record
-from endtask.errors import PlanError, UnsupportedRequestError
-from endtask.model import Policy, Request, Scope, Step
+from endtask._requests import ASK, EXIT_PROCESS, HAS_SIGNALS, KILL, TERM, TERMINATE, parse_request
+from endtask.errors import PlanError
+from endtask.model import Policy, Scope, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal
-
-    from endtask.model import Facts
-else:
-    import _signal  # `signal` costs 2.4 ms at start-up, its C module nothing
+    from endtask.model import Facts, Request
 
 DEFAULT_BUDGET_S = 10.0
 FORCE_WAIT_S = 5.0  # how long the end of a forced process is waited for, where nothing else is said
 LONGEST_S = 7 * 24 * 3600.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_WINDOWS = frozenset(
-    (
-        "wm-close",
-        "ctrl-c",
-        "ctrl-break",
-        "ctrl-close",
-        "ctrl-shutdown",
-        "stop-event",
-        "service-stop",
-        "terminate",
-        "wm-quit",
-        "wm-endsession",
-        "inject",
-    )
-)
-_SUSPENDING = frozenset(("STOP", "TSTP", "TTIN", "TTOU"))
-
-KILL = Request("KILL", "signal", 9, "", True)
 
 
 def parse_duration(text: str) -> float:
@@ -71,57 +50,6 @@ def _bad_duration(text: str) -> PlanError:
     return PlanError(f"`{text}` is not a duration", hint="write seconds or a unit: `10`, `500ms`, `10s`, `2m`, `1h`")
 
 
-def parse_request(text: str) -> Request:
-    """Return the request that *text* names: a signal (`TERM`, `SIGTERM`, `RTMIN+3`), `stdin:TEXT` or `cmd:COMMAND`.
-
-    Raises:
-        PlanError: There is no such request.
-        UnsupportedRequestError: It exists on another platform only.
-    """
-    kind, colon, value = text.partition(":")
-    if colon and kind in ("stdin", "cmd"):
-        value = _unquote(value)
-        if not value:
-            raise PlanError(
-                f"`{text}` says nothing after the colon", hint="for example `stdin:q` or `cmd:'nginx -s quit'`"
-            )
-        if kind == "stdin":
-            value = value.replace("\\n", "\n")
-        return Request(text, "stdin" if kind == "stdin" else "command", 0, value)
-    word = text.lower()
-    if word in _WINDOWS:
-        raise UnsupportedRequestError(
-            f"`{text}` is a request of Windows, this system does not have it", hint="use a signal such as `TERM`"
-        )
-    name = text.upper().removeprefix("-").removeprefix("SIG")
-    if name in _SUSPENDING:
-        raise PlanError(f"`{text}` would leave the process suspended, which is not a stop", hint="use `TERM`")
-    number = _signal_number(name)
-    if not number:
-        hint = "use names such as `TERM`, `INT`, `KILL`; numbers are read as seconds"
-        raise PlanError(f"`{text}` is not a request that endtask knows", hint=hint)
-    return Request(name, "signal", number, "", number == KILL.number)
-
-
-def _signal_number(name: str) -> int:
-    if name.startswith(("RTMIN+", "RTMAX-")) and name[6:].isascii() and name[6:].isdigit() and len(name) < 9:
-        offset = int(name[6:])
-        base = getattr(_signal, "SIG" + name[:5], 0)
-        number = base + offset if name[5] == "+" else base - offset
-        inside = getattr(_signal, "SIGRTMIN", 1) <= number <= getattr(_signal, "SIGRTMAX", 0)
-        return number if base and inside else 0
-    if not name.isalnum():
-        return 0
-    value = getattr(_signal, "SIG" + name, 0)
-    return value if isinstance(value, int) and value > 0 else 0
-
-
-def _unquote(value: str) -> str:
-    if len(value) >= 2 and value[0] in "'\"" and value[-1] == value[0]:
-        return value[1:-1]
-    return value
-
-
 def _tokens(text: str) -> list[str]:
     """Split at `/` and blanks, except inside quotes."""
     tokens: list[str] = []
@@ -145,12 +73,13 @@ def _tokens(text: str) -> list[str]:
     return [t for t in tokens if t]
 
 
-def parse_steps(text: str) -> tuple[Step, ...]:
-    """Parse a plan such as `TERM/10/INT/5` or `stdin:q/3 TERM/10 KILL/5`.
+def parse_steps(text: str, *, signals: bool = HAS_SIGNALS) -> tuple[Step, ...]:
+    """Parse a plan such as `TERM/10/INT/5`, `stdin:q/3 ask/10 kill/5` or `wm-close/5/ctrl-close/5`.
 
     Args:
         text: Requests, each followed by the seconds (or a duration with a unit) to wait for its effect.
             Only the last one may go without: it gets what is left of the budget.
+        signals: Whether the system has signals; else it is Windows.
 
     Raises:
         PlanError: It cannot be parsed.
@@ -164,12 +93,9 @@ def parse_steps(text: str) -> tuple[Step, ...]:
                 raise PlanError(f"the plan `{text}` has the time `{token}` where a request should be", hint=hint)
             steps[-1] = Step(steps[-1].request, parse_duration(token))
         else:
-            steps.append(Step(parse_request(token)))
+            steps.append(Step(parse_request(token, signals=signals)))
     _check(tuple(steps))
     return tuple(steps)
-
-
-TERM = Step(Request("TERM", "signal", 15))
 
 
 def make_policy(  # size: a table of contradictions
@@ -183,29 +109,42 @@ def make_policy(  # size: a table of contradictions
     all: bool = False,
     missing_ok: bool = False,
     force_ok: bool = False,
+    unattended: bool = False,
+    inject: bool = True,
+    console_wide: bool = False,
+    dependents: bool = False,
+    signals: bool = HAS_SIGNALS,
 ) -> Policy:
     """Return the policy that the options mean.
 
     Args:
         timeout_s: Whole budget in seconds; None: what the plan needs, or 10.
-        plan: A plan or its text, None for `TERM`.
-        force_after_s: Seconds after which KILL is added.
+        plan: A plan or its text, None for `ask`: TERM where there are signals, else the politest ways that each process can hear.
+        force_after_s: Seconds after which force is added.
         now: Force at once.
         scope: Which processes belong to a target; None: the tree.
         watch_s: Seconds to watch for a respawn, None: as the facts call for.
         all: Whether one word may mean several programs.
         missing_ok: Whether nothing to stop is success.
         force_ok: Whether a forced end is success.
+        unattended: Whether a dialog is no reason to stop asking (Windows).
+        inject: Whether a thread may be started in a process to ask it (Windows).
+        console_wide: Whether others on the same console may be hit (Windows).
+        dependents: Whether dependent services may be stopped before a service (Windows).
+        signals: Whether the system has signals; else it is Windows.
 
     Raises:
         PlanError: The options contradict each other or do not fit into the budget.
     """
     if now and (plan is not None or force_after_s is not None):
         raise PlanError("`--now` forces at once, so it cannot go with a plan or `--force-after`", hint="leave one out")
+    force, ask = (KILL, TERM) if signals else (TERMINATE, ASK)
     if now:
-        steps: tuple[Step, ...] = (Step(KILL),)
+        steps: tuple[Step, ...] = (Step(force),)
+    elif plan is None:
+        steps = (Step(ask),)
     else:
-        steps = (TERM,) if plan is None else plan.steps if isinstance(plan, Plan) else parse_steps(plan)
+        steps = plan.steps if isinstance(plan, Plan) else parse_steps(plan, signals=signals)
     for name, value in (("timeout", timeout_s), ("force-after", force_after_s), ("watch", watch_s)):
         if value is not None and not 0 <= value <= LONGEST_S:
             raise PlanError(
@@ -213,7 +152,7 @@ def make_policy(  # size: a table of contradictions
             )
     _check(steps)
     if force_after_s is not None:
-        steps = _with_force(steps, force_after_s)
+        steps = _with_force(steps, force_after_s, force)
     planned = sum(s.wait_s or 0.0 for s in steps)
     if timeout_s is None:
         last = FORCE_WAIT_S if steps[-1].request.forced and len(steps) > 1 else DEFAULT_BUDGET_S
@@ -226,27 +165,29 @@ def make_policy(  # size: a table of contradictions
             f"the last step comes after {before_last:g} s, but the whole budget is {budget_s:g} s",
             hint=f"for example `--timeout {before_last + FORCE_WAIT_S:g}`",
         )
-    return Policy(steps, budget_s, scope or Scope(), watch_s, all, missing_ok, force_ok)
+    consent = (unattended, inject, console_wide, dependents)
+    return Policy(steps, budget_s, scope or Scope(), watch_s, all, missing_ok, force_ok, *consent)
 
 
 def _check(steps: tuple[Step, ...]) -> None:
     """Refuse steps that no text could have meant; a plan may also be built by hand."""
     if not steps:
         raise PlanError("the plan is empty", hint="for example `TERM/10/KILL/5`")
-    for step in steps[:-1]:
+    for step, following in zip(steps, steps[1:], strict=False):  # noqa: RUF007  # one more module on the path of every stop
         if step.wait_s is None:
             raise PlanError(
                 f"the plan does not say how long to wait after `{step.request}`", hint=f"for example `{step.request}/5`"
             )
-        if step.request.forced:
-            raise PlanError("the plan goes on after force", hint="put `KILL` last")
+        # Only a forced request that lets the process run its detach routines has something stronger after it.
+        if step.request.forced and (step.request != EXIT_PROCESS or not following.request.forced):
+            raise PlanError("the plan goes on after force", hint=f"put `{step.request}` last")
     if any(s.wait_s is not None and not 0 <= s.wait_s <= LONGEST_S for s in steps):
         raise PlanError(
             "the plan has a wait that is not between 0 and a week", hint="every wait of endtask has a bound"
         )
 
 
-def _with_force(steps: tuple[Step, ...], force_after_s: float) -> tuple[Step, ...]:
+def _with_force(steps: tuple[Step, ...], force_after_s: float, force: Request) -> tuple[Step, ...]:
     if steps[-1].request.forced:
         raise PlanError("the plan ends by force already", hint="leave `--force-after` out")
     used = sum(s.wait_s or 0.0 for s in steps[:-1])
@@ -256,7 +197,7 @@ def _with_force(steps: tuple[Step, ...], force_after_s: float) -> tuple[Step, ..
             f"`--force-after {force_after_s:g}` comes before the plan's own last step at {used:g} s",
             hint="give it more time or shorten the plan",
         )
-    return (*steps[:-1], Step(steps[-1].request, wait), Step(KILL))
+    return (*steps[:-1], Step(steps[-1].request, wait), Step(force))
 
 
 _RESTARTERS_WATCH_S = 3.0  # supervisord, runit and s6 wait 1 s before they start again, systemd 0.1 s (their manuals)

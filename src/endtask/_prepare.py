@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from endtask._backends.base import Backend, Pin
     from endtask._find import Target
     from endtask._scope import Family
-    from endtask.model import Manager, Policy, Row
+    from endtask.model import Facts, Manager, Policy, Request, Row
 
+_CLOCK_S = 0.02  # between two readings of a clock that ticks every 16 ms (GetSystemTimeAsFileTime)
 _SMALL = 2000  # processes whose table costs some 20 ms to read
 _FEW = 64  # targets for which everything that may be needed later is read at once
 _KIN = 64  # members whose environment and open files are remembered for the search for suspects
@@ -83,6 +84,9 @@ class Prepared:
         origin: Where a successor would come from, None where nobody is watched.
         cmdline: Its arguments, read only if a respawn is watched for.
         warnings: What should be known before.
+        seen: Facts of the members by pid, from before the first request, where the way to ask depends on them (Windows).
+        ladders: What `ask` means for each of them.
+        policy: How to stop this target: `ask` has become the rungs of the longest ladder.
     """
 
     __slots__ = (
@@ -94,11 +98,14 @@ class Prepared:
         "home",
         "is_shell",
         "kin",
+        "ladders",
         "members",
         "origin",
         "pins",
+        "policy",
         "row",
         "rows",
+        "seen",
         "shared",
         "suspects",
         "target",
@@ -107,8 +114,11 @@ class Prepared:
         "warnings",
     )
 
-    def __init__(self, target: Target, row: Row | None) -> None:
+    def __init__(self, target: Target, row: Row | None, policy: Policy) -> None:
         self.target = target
+        self.policy = policy
+        self.seen: dict[int, Facts] = {}
+        self.ladders: dict[int, tuple[Request, ...]] = {}
         self.row = row
         self.above: list[int] = []
         self.members: list[tuple[PidRef, str, str, bool]] = []
@@ -188,7 +198,7 @@ class Preparer:
         if row is not None and before is not None and before.start != row.start:
             # The table is older than the target, whose pid was somebody else's then.
             self.family = _scope.Family(self.backend.table())
-        ready = Prepared(target, row)
+        ready = Prepared(target, row, self.policy)
         ready.pins[pin.ref.pid] = pin
         try:
             self._fill(ready)
@@ -212,6 +222,21 @@ class Preparer:
             ready.suspects = find_suspects(self, self.family, ready)
         if self.policy.steps:
             self._watch(ready)
+        if self.backend.has_ladders:
+            from endtask._ladder import expand
+
+            for ref, *_rest in ready.members:
+                self.climb(ready, ref.pid)
+            ready.policy = expand(self.policy, max(map(len, ready.ladders.values()), default=0))
+
+    def climb(self, ready: Prepared, pid: int) -> tuple[Request, ...]:
+        """Look at a member and return what `ask` means for it."""
+        from endtask._ladder import ladder
+
+        facts = self.backend.facts(ready.pins[pid], self.family.table)
+        ready.seen[pid] = facts
+        ready.ladders[pid] = ladder(facts, self.policy, list(ready.pins)).rungs
+        return ready.ladders[pid]
 
     def remember_kin(self, ready: Prepared) -> None:
         """Read what children of the members inherit, while the members are there to be read."""
@@ -250,8 +275,12 @@ class Preparer:
         """Refuse what must not be stopped with this scope, before anything is sent.
 
         Raises:
-            RefusedError: A target is to be kept, or is in the root cgroup and the scope is its cgroup.
+            RefusedError: A target is to be kept, or is in the root cgroup and the scope is its cgroup, or the system has no such scope.
         """
+        kind = self.policy.scope.kind
+        if not self.backend.reparents and kind not in ("tree", "only"):
+            text = f"there is no process {kind} on this system"
+            raise RefusedError(text, hint="use `--tree` (default) or `--only`")
         for target in targets:
             if target.ref in self.keep or not self._kept_pids.isdisjoint(self.family.ancestors(target.ref.pid)):
                 text = f"`{target.what}` is both to be stopped and to be left alone"
@@ -318,6 +347,8 @@ class Preparer:
         ties = dict.fromkeys(living, ("", 0))
         for pid in tuple(ties):
             family.descendants(pid, ties)
+        if not self.backend.reparents:
+            self._left_behind(ready, family, ties)
         for row in rows:
             if row is not None and row.sid == row.pid:
                 _scope.orphans(family, top, family.sessions.get(row.pid, ()), f"session {row.pid}", ties)
@@ -325,6 +356,22 @@ class Preparer:
                 _scope.orphans(family, top, family.groups.get(row.pid, ()), f"group {row.pid}", ties)
         _scope.orphans(family, top, self._cgroup_pids(ready), f"cgroup {ready.cgroup}", ties)
         return self._ordered(ties, 0)
+
+    def _left_behind(self, ready: Prepared, family: Family, ties: _scope.Ties) -> None:
+        """Add what ended members have started: where orphans keep the pid of their parent, it names nobody else as long as our handle holds it.
+
+        The handle keeps the pid from being given away, so a child that names it and is not younger than the parent's end is the member's own.
+        """
+        for pid, pin in ready.pins.items():
+            ago_s = self.backend.ended_ago_s(pin)
+            if ago_s is None or pid in ties:
+                continue
+            for child in family.children.get(pid, ()):
+                row = family.table[child]
+                born_here = row.start >= ready.rows[pid].start if pid in ready.rows else True
+                if child not in ties and born_here and self.backend.age_s(row) >= ago_s - _CLOCK_S:
+                    ties[child] = (f"child of {pid}", 1)
+                    family.descendants(child, ties, 1)
 
     def _cgroup_pids(self, ready: Prepared) -> Iterable[int]:
         return (self.backend.cgroup_pids(ready.cgroup) or ()) if ready.cgroup else ()

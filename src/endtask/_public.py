@@ -42,24 +42,32 @@ def stop(
     watch_s: float | None = None,
     all: bool = False,
     missing_ok: bool = False,
+    unattended: bool = False,
+    inject: bool = True,
+    console_wide: bool = False,
+    dependents: bool = False,
     filters: Filter | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
     """Ask processes to stop, wait, and prove the end.
 
-    Nothing is forced unless `force_after_s`, `now` or a plan with `KILL` says so.
+    Nothing is forced unless `force_after_s`, `now` or a plan with `kill` says so.
 
     Args:
         what: Each a pid, a `PidRef`, `pid:token`, a name with wildcards, `:port`, `udp:port`, `file:PATH` or `pidfile:PATH`.
         timeout_s: Seconds for everything; default: what the plan needs, or 10.
-        plan: Steps such as `"TERM/10/INT/5"`; default: TERM.
-        force_after_s: Seconds after which KILL is added.
+        plan: Steps such as `"TERM/10/INT/5"`; default: `ask`, which is TERM, and on Windows whatever each process can hear.
+        force_after_s: Seconds after which force is added.
         now: Force at once.
         scope: `tree` (what the process owns), `only`, `group`, `session`, `cgroup`.
         keep: Members of the tree that are left alone.
         watch_s: Seconds to watch for a respawn; default: as the facts call for.
         all: Whether a word may mean several independent programs.
         missing_ok: Whether nothing to stop counts as success in `Report.ok`.
+        unattended: Windows: whether nobody sits at the screen, so that an open dialog does not end the asking.
+        inject: Windows: whether a thread may be started in another program to ask it.
+        console_wide: Windows: whether console events may hit others on the same console.
+        dependents: Windows: whether services that depend on a service may be stopped before it.
         filters: Narrow every word.
         on_event: Told of everything as it happens, in the calling thread.
 
@@ -71,7 +79,8 @@ def stop(
         AmbiguousError: A word means several programs and `all` is false; nothing was sent.
         OsCallError: The system could not be asked, for example without /proc.
     """
-    policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, now=now, all=all, missing_ok=missing_ok)
+    consent = (unattended, inject, console_wide, dependents)
+    policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, consent, now=now, all=all, missing_ok=missing_ok)
     return _api.stop(_targets(what), filters or Filter(), policy, keep=_words(keep), on_event=on_event)
 
 
@@ -86,6 +95,10 @@ async def stop_async(
     watch_s: float | None = None,
     all: bool = False,
     missing_ok: bool = False,
+    unattended: bool = False,
+    inject: bool = True,
+    console_wide: bool = False,
+    dependents: bool = False,
     filters: Filter | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
@@ -95,7 +108,8 @@ async def stop_async(
     """
     from endtask._async import drive
 
-    policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, now=now, all=all, missing_ok=missing_ok)
+    consent = (unattended, inject, console_wide, dependents)
+    policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, consent, now=now, all=all, missing_ok=missing_ok)
     return await drive(_api.Session(_targets(what), filters or Filter(), policy, _words(keep), on_event))
 
 
@@ -111,11 +125,13 @@ def _policy(
     force_after_s: float | None,
     scope: ScopeKind,
     watch_s: float | None,
+    consent: tuple[bool, bool, bool, bool],
     *,
     now: bool,
     all: bool,
     missing_ok: bool,
 ) -> Policy:
+    unattended, inject, console_wide, dependents = consent
     return make_policy(
         timeout_s=timeout_s,
         plan=plan,
@@ -125,6 +141,10 @@ def _policy(
         watch_s=watch_s,
         all=all,
         missing_ok=missing_ok,
+        unattended=unattended,
+        inject=inject,
+        console_wide=console_wide,
+        dependents=dependents,
     )
 
 
@@ -182,10 +202,15 @@ def plan(
     watch_s: float | None = None,
     all: bool = False,
     missing_ok: bool = False,
+    unattended: bool = False,
+    inject: bool = True,
+    console_wide: bool = False,
+    dependents: bool = False,
     filters: Filter | None = None,
 ) -> Planning:
     """Say what `stop` with the same arguments would do, to the same processes; nothing is sent."""
-    policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, now=now, all=all, missing_ok=missing_ok)
+    consent = (unattended, inject, console_wide, dependents)
+    policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, consent, now=now, all=all, missing_ok=missing_ok)
     return _api.plan(_targets(what), filters or Filter(), policy, keep=_words(keep))
 
 

@@ -32,7 +32,7 @@ class Family:
         groups: Process group id -> pids.
     """
 
-    __slots__ = ("_adopted", "_groups", "_leaders", "_sessions", "children", "table")
+    __slots__ = ("_adopted", "_groups", "_leaders", "_lost", "_sessions", "children", "table")
 
     def __init__(self, table: dict[int, Row]) -> None:
         self.table = table
@@ -43,6 +43,7 @@ class Family:
         self._adopted: dict[int, list[Row]] = {}
         self._leaders: dict[int, list[Row]] = {}
         self._sessions: dict[int, list[int]] | None = None
+        self._lost: list[Row] | None = None
         self._groups: dict[int, list[int]] | None = None
 
     @property
@@ -82,9 +83,19 @@ class Family:
         line: list[int] = []
         row = self.table.get(pid)
         while row is not None and row.ppid > 0 and row.ppid not in line and row.ppid != pid:
+            above = self.table.get(row.ppid)
+            if above is not None and above.start > row.start:
+                break  # a parent is never younger: its pid was given away anew (Windows keeps a dead parent's pid)
             line.append(row.ppid)
-            row = self.table.get(row.ppid)
+            row = above
         return line
+
+    def lost(self) -> list[Row]:
+        """Return the processes whose parent has ended, where orphans keep its pid; found once for all targets."""
+        if self._lost is None:
+            rows = (r for r in self.table.values() if not r.kernel and r.ppid > 0)
+            self._lost = [r for r in rows if r.ppid not in self.table or self.table[r.ppid].start > r.start]
+        return self._lost
 
     def descendants(self, pid: int, into: Ties, depth: int = 0) -> None:
         """Add everything below *pid* to *into*; a child that is older than its parent is a reused pid and is left out."""
@@ -209,6 +220,8 @@ def suspects(family: Family, top: Row, above: Sequence[int]) -> list[Row]:
         top: The target's row, as it was before the stop.
         above: Its ancestors at that time.
     """
+    if not (top.sid or top.pgid):  # no sessions and groups, so no adopters either
+        return [row for row in family.lost() if row.start >= top.start and row.pid not in above]
     found = [r for parent in {1, *above} for r in family.adopted(parent)]
     line = [top, *(family.table[p] for p in above if p in family.table)]
     for own, parent in zip(line, above, strict=False):

@@ -64,6 +64,11 @@ def _reasons(backend: Backend, entry: Entry) -> list[Reason]:
     alive = [m for m in job.members if m.concerns_us]
     for member in alive[:_EXPLAINED]:
         facts = backend.facts(entry.ready.pins[member.ref.pid])
+        if facts.windows is not None:
+            from endtask._diagnosis import diagnose
+
+            before = entry.ready.seen.get(member.ref.pid)
+            member.state = tuple(diagnose(facts, before.windows if before is not None else None, member.receipts))
         stuck = _why.forced_without_effect(member, facts)
         if stuck is not None:
             found.append(stuck)
@@ -101,12 +106,30 @@ def end_in_words(end: ProcessEnd, *, reaping: bool = True) -> str:
     if end.signal:
         text = f"ended by {signal_name(end.signal)}{core}"
     elif end.status is not None:
-        text = f"exited, status {end.status}"
+        text = f"exited, status {status_in_words(end.status)}"
     else:
         text = f"exited, status unknown ({end.why_unknown})" if end.why_unknown else "exited, status unknown"
     if reaping and end.unreaped_by:
         text += f", not reaped by {end.unreaped_by} {end.unreaped_name}".rstrip()
     return text
+
+
+# Microsoft "NTSTATUS values"; what each means for a stop was read from the console and session-end documentation.
+_STATUSES = {
+    0xC000013A: "ended by a console event, no handler of its own",
+    0x40010004: "ended by the session's end or a debugger",
+    0xC0000005: "access violation",
+    0xC0000409: "aborted itself",
+    0xC0000142: "could not start in a closing console",
+}
+
+
+def status_in_words(status: int) -> str:
+    """Return an exit status as its system writes it: small numbers in decimal, NTSTATUS values in hexadecimal with their meaning."""
+    if status < 0x10000:
+        return str(status)
+    known = _STATUSES.get(status)
+    return f"0x{status:08X}" + (f" ({known})" if known else "")
 
 
 def receipt_in_words(receipt: Receipt, member: JobMember) -> str:

@@ -29,7 +29,7 @@ def outcome(job: Job) -> Outcome:
             return "unreachable"
         if job.refused or any(m.denied for m in alive):
             return "not-permitted"
-        return "running"
+        return "vetoed" if any(r.status == "vetoed" for m in alive for r in m.receipts) else "running"
     if not proved(job):
         return "unproven"
     if job.respawn is not None:
@@ -153,7 +153,7 @@ def _another_way(facts: Facts) -> str:
         word, certain, _because = disposition(facts, number)
         if certain and word in ("handler", "waits-for-it"):
             return f"it has a handler for {name}: `endtask stop {pid} --plan {name}/10`"
-    return f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
+    return _by_force(pid)
 
 
 def _by_disposition(  # size: a table of reasons
@@ -214,7 +214,7 @@ def _by_state(facts: Facts, who: str) -> list[Reason]:
 def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
     """Return why one member of a settled job still runs."""
     sent = {r.request for r in member.receipts if r.status == "delivered"}
-    found = []
+    found = [*member.state]  # what the last look at its windows showed; read again for the verdict where there are any
     for receipt in member.receipts:
         if receipt.status in ("denied", "impossible", "failed"):
             code = "not-permitted" if receipt.status == "denied" else receipt.status
@@ -226,12 +226,30 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
                 )
             )
     requests = [s.request for s in job.policy.steps if s.request.name in sent]
+    if facts.windows is not None:
+        return found or [_waits(facts, asked=bool(sent))]
     if found and not requests:
         return found
     if job.policy.steps and not sent and not facts.exited:
         text = f"{member.ref.pid} {member.name} was not asked before the time was over"
         return [*found, Reason("not-asked", text, pid=member.ref.pid, next="give it more time with `--timeout`")]
     return [*found, *reasons(facts, requests, asked=bool(job.policy.steps))]
+
+
+def _waits(facts: Facts, *, asked: bool) -> Reason:
+    """Return the reason for a Windows process of which nothing special can be seen."""
+    who = f"{facts.ref.pid} {facts.name}".rstrip()
+    pid = facts.ref.pid
+    if not asked:
+        return Reason(
+            "not-asked", f"{who} was not asked: it hears nothing that could be sent", next=_by_force(pid), pid=pid
+        )
+    text = f"{who} has not acted on it: it is cleaning up, handled the request without ending, or ignored it"
+    return Reason("slow", text, certain=False, next="give it more time with `--timeout`", pid=pid)
+
+
+def _by_force(pid: int) -> str:
+    return f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
 
 
 def forced_without_effect(member: JobMember, facts: Facts) -> Reason | None:
@@ -305,8 +323,12 @@ def explain(  # size: a table of reasons
         below: Facts of what it owns.
         asked_before: Whether an earlier stop asked it in vain.
     """
-    term = Request("TERM", "signal", _TERM_NUMBER)
     facts = seen.facts
+    if facts.windows is not None:
+        from endtask._diagnosis import explain_windows
+
+        return tuple(explain_windows(seen, below))
+    term = Request("TERM", "signal", _TERM_NUMBER)
     pending = facts.signals is not None and bool(facts.signals.pending & (1 << (_TERM_NUMBER - 1)))
     found = reasons(facts, [term], asked=asked_before or pending)
     if pending:

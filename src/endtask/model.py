@@ -42,13 +42,18 @@ if TYPE_CHECKING:
         "after-kernel",  # in an uninterruptible kernel call: stays pending until that returns
         "no-effect",  # it has exited, or it is a kernel thread
         "continues",  # default action of CONT
+        "asks",  # the program is asked by its own window, event or service control: what it does is its own affair
+        "no-listener",  # nothing in the process can hear it
+        "refused-here",  # it could be sent, and endtask will not: who else would be hit, or what would be lost, is in `because`
+        "denied",  # the system does not let us send it
         "nothing",  # default action: ignore (CHLD, URG, WINCH)
         "stops",  # default action: suspends it
         "unknown",  # could not be read
     ]
     Strength = Literal["proved", "observed", "unproven"]
     ScopeKind = Literal["tree", "only", "group", "session", "cgroup"]
-    ReceiptStatus = Literal["delivered", "gone", "denied", "impossible", "failed"]
+    ReceiptStatus = Literal["delivered", "gone", "denied", "impossible", "failed", "vetoed"]
+    Kind = Literal["gui", "gui-windowless", "console", "service", "packaged", "system", "unknown"]
 
 OUTCOMES: tuple[Outcome, ...] = (
     "stopped",
@@ -103,6 +108,7 @@ class Row(Record):
         comm: Short name as the kernel keeps it (Linux: at most 15 bytes).
         kernel: Whether it is a kernel thread.
         tty: Controlling terminal's device number, 0 for none.
+        desktop_session: Windows: number of the logon session (Remote Desktop Services); -1 elsewhere.
     """
 
     pid: int
@@ -114,6 +120,7 @@ class Row(Record):
     comm: str
     kernel: bool = False
     tty: int = 0
+    desktop_session: int = -1
 
 
 # --------------------------------------------------------------------------- facts
@@ -184,6 +191,110 @@ class Manager(Record):
     pid: int = 0
 
 
+class Window(Record):
+    """A top-level or message-only window of a process (Windows).
+
+    Attributes:
+        handle: HWND.
+        title: Its text, as GetWindowText gives it.
+        class_name: Name of its window class.
+        visible: Whether it has WS_VISIBLE.
+        enabled: Whether it takes input; a window that a dialog has disabled does not.
+        owner: HWND of the window that owns it, 0 for none.
+        thread: Id of the thread that made it.
+        role: `main` (visible, enabled or not, without an owner), `owned`, `dialog`, `hidden`, `tool`, `message-only`, `console`, or `helper` (made by the system for the process: never a target of a request).
+        texts: For a dialog: its static texts, top to bottom.
+        buttons: For a dialog: the texts of its buttons.
+    """
+
+    handle: int
+    title: str = ""
+    class_name: str = ""
+    visible: bool = False
+    enabled: bool = True
+    owner: int = 0
+    thread: int = 0
+    role: str = "main"
+    texts: tuple[str, ...] = ()
+    buttons: tuple[str, ...] = ()
+
+
+class Service(Record):
+    """A service of the Windows service manager that a process hosts.
+
+    Attributes:
+        name: Service name, as `sc query` takes it.
+        display: Its display name.
+        state: `running`, `stopped`, `stop-pending`, `start-pending`, `paused`, ... or `unknown`.
+        accepts_stop: Whether it takes SERVICE_CONTROL_STOP now.
+        dependents: Names of running services that depend on it.
+        recovery: What the service manager does when it dies, in words; empty when nothing or unknown.
+        restarts: Whether a recovery action starts it again; None when that could not be read.
+    """
+
+    name: str
+    display: str = ""
+    state: str = "unknown"
+    accepts_stop: bool = False
+    dependents: tuple[str, ...] = ()
+    recovery: str = ""
+    restarts: bool | None = None
+
+
+class WindowsFacts(Record):
+    """What only Windows knows of a process; a field that could not be read is None, empty or `unknown`, and `Facts.unknown` says why.
+
+    Attributes:
+        kind: `service`, `packaged`, `gui` (has windows of its own), `gui-windowless` (Windows subsystem, none), `console`, `system`, `unknown`.
+        subsystem: `gui`, `console`, `native` or empty, from the PE header.
+        machine: `x64`, `x86`, `arm64`, ... or empty.
+        same_machine: Whether a thread of ours can run code there (same architecture); None if unknown.
+        runtime: `cpython`, `dotnet`, `java`, `node`, `go`, `cmd`, `powershell`, `msys`, or empty.
+        console: `this` (the one we are on), `another`, `none`, `unknown`.
+        console_pids: Everybody on its console, itself included: whom a console-wide event hits. Empty when unknown or none.
+        ignores_ctrl_c: Whether the process ignores Ctrl+C (ConsoleFlags bit 0, inherited); None if unknown.
+        windows: Its windows, front to back.
+        hung: Whether its main window does not answer; None when it has no window or was not asked.
+        session: Number of its logon session, -1 if unknown.
+        same_session: Whether that is ours.
+        same_user: Whether it runs as our user; None if unknown.
+        integrity: `untrusted`, `low`, `medium`, `high`, `system`, `protected` or empty.
+        above_us: Whether its integrity is higher than ours, so that messages and threads are refused; None if unknown.
+        critical: Whether Windows stops when it ends (ProcessBreakOnTermination); None if unknown.
+        protected: Whether it is a protected process; None if unknown.
+        services: Services that it hosts.
+        package: Full name of its package, empty for an ordinary program.
+        in_job: Whether it is in a job object; None if unknown.
+        receiver: Whether it listens to endtask's stop event; None if that could not be asked.
+        suspended: Whether all of its threads are suspended; None if unknown.
+        wine: Whether this is Wine, which answers some questions in its own way.
+    """
+
+    kind: Kind = "unknown"
+    subsystem: str = ""
+    machine: str = ""
+    same_machine: bool | None = None
+    runtime: str = ""
+    console: str = "unknown"
+    console_pids: tuple[int, ...] = ()
+    ignores_ctrl_c: bool | None = None
+    windows: tuple[Window, ...] = ()
+    hung: bool | None = None
+    session: int = -1
+    same_session: bool = True
+    same_user: bool | None = None
+    integrity: str = ""
+    above_us: bool | None = None
+    critical: bool | None = None
+    protected: bool | None = None
+    services: tuple[Service, ...] = ()
+    package: str = ""
+    in_job: bool | None = None
+    receiver: bool | None = None
+    suspended: bool | None = None
+    wine: bool = False
+
+
 class Facts(Record):
     """What could be read about one process; nothing in it is a conclusion.
 
@@ -218,6 +329,7 @@ class Facts(Record):
         ports: Ports that it listens on.
         reaper: Whether the parent is only the reaper of orphans (init or a subreaper that did not start it).
         unknown: Pairs of field name and reason.
+        windows: What only Windows knows, None elsewhere.
     """
 
     ref: PidRef
@@ -248,6 +360,7 @@ class Facts(Record):
     ports: tuple[Listener, ...] = ()
     reaper: bool = False
     unknown: tuple[tuple[str, str], ...] = ()
+    windows: WindowsFacts | None = None
 
 
 class Prediction(Record):
@@ -298,10 +411,10 @@ class Request(Record):
     """One way of asking or forcing, named as the operating system names it.
 
     Attributes:
-        name: As it is written in a plan: `TERM`, `KILL`, `stdin:q`, `cmd:...`.
-        kind: `signal`, `stdin` or `command`.
-        number: The signal's number for kind `signal`.
-        text: What is written to standard input, or the command line.
+        name: As the operating system spells it: `TERM`, `KILL`, `WM_CLOSE`, `CTRL_BREAK`, `SERVICE_STOP`; `stdin:q`, `cmd:...`; `ask` for whatever is the politest way that the process can hear.
+        kind: `signal`, `stdin`, `command` or `ask`; on Windows `event`, `window`, `inject`, `console`, `service`, `terminate` as well.
+        number: Of the signal, the window message or the console event; -1 for none; of the rung for kind `ask`.
+        text: What is written to standard input, the command line, or a detail of the request (`dependents` for SERVICE_STOP).
         forced: Whether the process cannot refuse it.
     """
 
@@ -395,7 +508,7 @@ class Receipt(Record):
 
     Attributes:
         request: Name of the request.
-        status: `delivered` (the kernel took it), `gone` (there was nobody), `denied`, `impossible`, `failed`.
+        status: `delivered` (the system took it), `gone` (there was nobody), `denied`, `impossible`, `failed`, `vetoed` (the program itself answered no).
         at_s: Seconds since the start of the run.
         detail: The call and its error, or what was done.
     """
@@ -410,10 +523,10 @@ class ProcessEnd(Record):
     """How a process ended, as far as the kernel tells.
 
     Attributes:
-        status: Exit status 0..255, None if a signal ended it or it is unknown.
+        status: Exit status, 0..255 (Windows: 0..0xFFFFFFFF), None if a signal ended it or it is unknown.
         signal: Number of the signal that ended it, 0 for none.
         core: Whether a core dump was written.
-        source: Where it was read: `pidfd`, `stat`, `wait`, or empty when unknown.
+        source: Where it was read: `pidfd`, `stat`, `wait`, `handle` (Windows), or empty when unknown.
         why_unknown: The reason when neither status nor signal is known.
         unreaped_by: Pid of the parent that has not reaped it, 0 when it was reaped or nobody knows.
         unreaped_name: Name of that parent.
@@ -706,6 +819,10 @@ class Policy(Record):
         all: Whether one word may mean several independent programs.
         missing_ok: Whether nothing to stop counts as success.
         force_ok: Whether a forced end counts as success.
+        unattended: Whether nobody sits at the screen: a dialog does not stop the plan (Windows).
+        inject: Whether a thread may be started in the process to ask it (Windows).
+        console_wide: Whether console events may hit others on the same console (Windows).
+        dependents: Whether services that depend on a service may be stopped before it (Windows).
     """
 
     steps: tuple[Step, ...]
@@ -715,6 +832,10 @@ class Policy(Record):
     all: bool = False
     missing_ok: bool = False
     force_ok: bool = False
+    unattended: bool = False
+    inject: bool = True
+    console_wide: bool = False
+    dependents: bool = False
 
     def schedule(self) -> tuple[tuple[Request, float, float], ...]:
         """Return each request with the second at which it is sent and the second at which its wait ends."""

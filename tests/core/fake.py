@@ -6,6 +6,7 @@ Decision: beside the simulated system (random lives on a virtual clock) the reso
 
 from __future__ import annotations
 
+from endtask._backends.signals_only import SignalsOnly
 from endtask.errors import AccessDeniedError, EndtaskError, GoneError, OsCallError, TargetError
 from endtask.model import Facts, Listener, PidRef, ProcessEnd, Receipt, Request, Row, SignalSets
 
@@ -78,7 +79,7 @@ class FakePin:
         self._machine.pins.discard(self)
 
 
-class FakeBackend:
+class FakeBackend(SignalsOnly):
     """The machine; the time is `clock` ticks, a tick is a second.
 
     Attributes:

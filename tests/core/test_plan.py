@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from endtask._plan import KILL, Plan, make_policy, parse_duration, parse_request, parse_steps, respawn_watch
+from endtask._plan import Plan, make_policy, parse_duration, parse_steps, respawn_watch
+from endtask._requests import KILL, parse_request
 from endtask.errors import PlanError, UnsupportedRequestError
 from endtask.model import Facts, Manager, PidRef, Policy, Request, Scope, Step
 from tests.core.fake import says_why
@@ -137,7 +138,7 @@ def test_unknown_request_is_refused(text: str) -> None:
         parse_request(text)
 
 
-@pytest.mark.parametrize("text", ["wm-close", "CTRL-BREAK", "service-stop", "terminate", "stop-event", "inject"])
+@pytest.mark.parametrize("text", ["wm-close", "CTRL-BREAK", "service-stop", "terminate", "stop-event", "exit-process"])
 def test_requests_of_windows_are_told_apart_from_unknown_ones(text: str) -> None:
     """A mechanism of another platform is unsupported (77), never replaced by something close."""
     with pytest.raises(UnsupportedRequestError) as caught:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from endtask._plan import parse_request
+from endtask._requests import parse_request
 from endtask._request import deliver
 from endtask.errors import UnsupportedRequestError
 from endtask.model import Receipt, Request

@@ -15,7 +15,7 @@ from endtask._backends.sim.backend import SimBackend
 from endtask._backends.sim.lives import life
 from endtask._backends.sim.spec import Life, Op, Spec, World
 from endtask._outline import target_plan
-from endtask._plan import KILL
+from endtask._requests import KILL
 from endtask._record import replace
 from endtask._request import deliver
 from endtask.model import Report

@@ -51,6 +51,44 @@ LIVES: dict[str, Life] = {
         what=("pid=db",),
         keep=("job",),
     ),
+    "a kept process loses its parent while handles are opened": Life(
+        7009683,
+        World(call_s=0.003, race=0.0, processes=36, forks=150, child_lists=False),
+        ours=(
+            Spec(
+                "target",
+                flags=("group",),
+                children=(
+                    Spec(
+                        "a-name-longer-than-fifteen",
+                        (Op("wait", 0.02), Op("exit", n=42)),
+                        children=(Spec("app"),),
+                    ),
+                ),
+            ),
+        ),
+        before_s=0.0,
+        what=TARGET_ALONE,
+        keep=("app",),
+    ),
+    "a child is born while the table for the verdict is read": Life(
+        2,
+        World(race=0.0, processes=18, forks=400, fork_watch="lossy", sweep="cgroup.kill"),
+        ours=(
+            Spec(
+                "target",
+                children=(
+                    Spec(
+                        "app",
+                        on=((15, (Op("wait", 4.0), Op("fork", child=Spec("app")), Op("exit"))),),
+                    ),
+                ),
+            ),
+        ),
+        before_s=0.0,
+        what=("ta*",),
+        options=(("timeout_s", 4.0),),
+    ),
     "keep names an ancestor of the target": Life(
         1,
         World(race=0.0),

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from endtask.model import Facts, Listener, PidRef, ProcessEnd, Receipt, Request, Row, SignalSets
 
@@ -52,8 +52,11 @@ class Waiter(Protocol):
         None where every pin and the fork watch wake the waiter by themselves.
         """
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable when `wait(0)` has something to say (for event loops)."""
+    def fileno(self) -> int | None:
+        """Return a descriptor that is readable when `wait(0)` has something to say (for event loops); None where `on_news` serves them (Windows)."""
+
+    def on_news(self, wake: Callable[[], None] | None) -> None:
+        """Call *wake* from any thread whenever `wait(0)` has something to say; None ends that. Only where `fileno` gives None."""
 
     def add(self, pin: Pin, key: int) -> None:
         """Watch *pin*; its exit is reported once, as *key*. A process that has exited already is reported at once."""
@@ -127,6 +130,14 @@ class Backend(Protocol):
     def folds_case(self) -> bool:
         """Whether process names compare without regard to case."""
 
+    @property
+    def has_ladders(self) -> bool:
+        """Whether the politest way to ask depends on the kind of the process (Windows); False where a signal is generic."""
+
+    @property
+    def reparents(self) -> bool:
+        """Whether an orphan gets a new parent (POSIX); False where it keeps the pid of the dead one (Windows)."""
+
     def now(self) -> float:
         """Monotonic clock, seconds."""
 
@@ -188,6 +199,28 @@ class Backend(Protocol):
     def age_s(self, row: Row) -> float:
         """Return for how many seconds the process of *row* has existed."""
 
+    def title_owners(self, pattern: str) -> list[int]:
+        """Return the pids that own a visible top-level window whose title fits *pattern* (`*` and `?` wild, case ignored).
+
+        Raises:
+            TargetError: The system has no window titles that we can read.
+        """
+
+    def status(self, pid: int) -> str:
+        """Return `running`, `not-responding`, `suspended` or `unknown`: what taskkill's STATUS filter asks about; empty if gone."""
+
+    def titles(self, pid: int) -> tuple[str, ...]:
+        """Return the titles of the process's visible top-level windows; empty where the system has none that we can read."""
+
+    def session_name(self, row: Row) -> str:
+        """Return the name of the session of a process, as `tasklist` shows it: `Services`, `Console`, `RDP-Tcp#0` on Windows, the terminal elsewhere (`pts/3`); empty for none or unknown."""
+
+    def services(self, pid: int) -> tuple[str, ...]:
+        """Return the names of the services (Linux: the systemd unit) that the process belongs to."""
+
+    def untouchable(self, pid: int) -> str:
+        """Return why a process must never be stopped (Windows: the system stops with it), empty for all others."""
+
     def listeners(self, proto: str, port: int) -> list[Listener]:
         """Return who listens on a port (`tcp` or `udp`, IPv4 and IPv6, our network namespace).
 
@@ -240,6 +273,9 @@ class Backend(Protocol):
             GoneError: Nobody has that pid, or it is another process than *token* says.
             AccessDeniedError: The system refuses a handle.
         """
+
+    def ended_ago_s(self, pin: Pin) -> float | None:
+        """Return for how many seconds the process has been ended, None while it runs or where the system does not keep that (POSIX)."""
 
     def exited(self, pin: Pin) -> bool:
         """Return whether every thread of the process has exited (a zombie counts as exited)."""

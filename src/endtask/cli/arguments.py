@@ -138,6 +138,10 @@ def policy(parsed: Parsed) -> Policy:
         all=parsed.has("all"),
         missing_ok=parsed.has("missing-ok"),
         force_ok=parsed.has("force-ok"),
+        unattended=parsed.has("unattended"),
+        inject=not parsed.has("no-inject"),
+        console_wide=parsed.has("console-wide"),
+        dependents=parsed.has("dependents"),
     )
 
 

@@ -13,6 +13,7 @@ import time
 assert sys.platform == "linux"
 
 from endtask._backends.linux import procfs
+from endtask._backends.signals_only import SignalsOnly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _CUT = 15  # bytes that the kernel keeps of a name (TASK_COMM_LEN without its end)
 
 
-class ProcReader:
+class ProcReader(SignalsOnly):
     """All reading methods of `Backend`; `LinuxBackend` adds the handles."""
 
     def __init__(self) -> None:
@@ -168,6 +169,14 @@ class ProcReader:
         A hint, exact to a clock tick of usually 10 ms. Both clocks are those of our own time namespace (time_namespaces(7)).
         """
         return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - row.start / procfs.CLOCK_TICKS)
+
+    def session_name(self, row: Row) -> str:
+        """Return the name of the controlling terminal, empty for none."""
+        if not row.tty:
+            return ""
+        from endtask._backends.linux import facts
+
+        return facts.tty_name(row.tty)
 
     # ------------------------------------------------------------------ who holds what
 

@@ -19,6 +19,8 @@ from endtask._backends.linux.pidfd import own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from endtask._backends.base import Pin
     from endtask._backends.linux.pidfd import LinuxPin, Pins
 
@@ -49,6 +51,10 @@ class LinuxWaiter:
     def fileno(self) -> int:
         """Return the descriptor of the epoll, readable when `wait(0)` has something to say."""
         return self._epoll.fileno()
+
+    def on_news(self, wake: Callable[[], None] | None) -> None:
+        """Refuse: event loops watch `fileno` here."""
+        raise AssertionError("this waiter has a descriptor to watch")
 
     def add(self, pin: Pin, key: int) -> None:
         """Watch *pin*; its exit is reported once, as *key*, also if it has happened already."""

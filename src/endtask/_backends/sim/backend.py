@@ -8,6 +8,7 @@ Size: one method for each of the protocol.
 
 from __future__ import annotations
 
+from endtask._backends.signals_only import SignalsOnly
 from endtask._backends.sim.handles import SimForkWatch, SimHangError, SimPin, SimSweep, SimWaiter, process_of
 from endtask._backends.sim.process import COMMAND, FROZEN_V1, FROZEN_V2, HELD, STDIN, STOPPED, TRACED, Process
 from endtask._backends.sim.system import GUARDIAN_S
@@ -29,7 +30,7 @@ class RequesterKilledError(BaseException):
     """Endtask itself was killed with SIGKILL at this call: no line of its code runs after it."""
 
 
-class SimBackend:
+class SimBackend(SignalsOnly):
     """What endtask sees of a simulated machine.
 
     Attributes:

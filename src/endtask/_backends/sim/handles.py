@@ -7,7 +7,7 @@ from endtask.model import PidRef, Receipt, Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from endtask._backends.base import Pin
     from endtask._backends.sim.backend import SimBackend
@@ -90,6 +90,10 @@ class SimWaiter:
             self._pipe = os.pipe()
             os.write(self._pipe[1], b".")
         return self._pipe[0]
+
+    def on_news(self, wake: Callable[[], None] | None) -> None:
+        """Refuse: event loops watch `fileno` here."""
+        raise AssertionError("this waiter has a descriptor to watch")
 
     def add(self, pin: Pin, key: int) -> None:
         process = process_of(pin)

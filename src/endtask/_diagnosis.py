@@ -1,0 +1,134 @@
+"""What a Windows process that was asked is doing instead of ending (pure): facts from before and from now -> reasons.
+
+Decision: only what the windows and threads show. "Swallowed" is what is left when the program answers, has the same windows, and none of them waits for anybody.
+Sources: Microsoft "IsHungAppWindow", "SendMessageTimeout", "WM_QUERYENDSESSION"; each signature was told apart on Wine with programs that do just that.
+"""
+
+from __future__ import annotations
+
+from endtask.model import Reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from endtask.model import Facts, Receipt, Seen, Window, WindowsFacts
+
+BLOCKING = frozenset(("dialog", "batch-question"))  # a second request would answer these for the person
+
+
+def diagnose(facts: Facts, before: WindowsFacts | None, receipts: Sequence[Receipt]) -> list[Reason]:
+    """Return what keeps a process, the strongest reason first; empty where nothing special shows.
+
+    Args:
+        facts: Read now.
+        before: What was known before the first request, None if it was not looked at then.
+        receipts: What was sent.
+    """
+    windows = facts.windows
+    if windows is None or facts.exited:
+        return []
+    pid = facts.ref.pid
+    who = f"{pid} {facts.name}".rstrip()
+    asked = {r.request for r in receipts if r.status == "delivered"}
+    found = [_vetoed(r, who, pid) for r in receipts if r.status == "vetoed"]
+    found += [_dialog(w, who, pid) for w in windows.windows if w.role == "dialog"]
+    if windows.suspended:
+        text = f"all threads of {who} are suspended: what was asked waits until they run again"
+        found.append(Reason("suspended", text, next="resume it (its debugger, or whoever suspended it)", pid=pid))
+    if windows.hung:
+        text = f"{who} does not answer its window messages: it is busy or hangs"
+        found.append(Reason("hung", text, False, _force(pid), pid))
+    question = _batch_question(windows, asked)
+    if question:
+        found.append(Reason("batch-question", f"{who} {question}", False, "answer it there", pid))
+    if not found and "WM_CLOSE" in asked:
+        found += _after_close(windows, before, who, pid)
+    return found
+
+
+def _vetoed(receipt: Receipt, who: str, pid: int) -> Reason:
+    detail = f": {receipt.detail}" if receipt.detail else ""
+    return Reason("vetoed", f"{who} answered no to {receipt.request}{detail}", next=_force(pid), pid=pid)
+
+
+def _dialog(window: Window, who: str, pid: int) -> Reason:
+    said = " ".join((window.title, *window.texts)).strip()
+    buttons = " ".join(f"[{b.replace('&', '')}]" for b in window.buttons)
+    text = f'{who} shows the dialog "{said}"' + (f" {buttons}" if buttons else "") + ", which waits for a person"
+    return Reason("dialog", text, next=f"answer it, or {_force(pid)}", pid=pid)
+
+
+def _batch_question(windows: WindowsFacts, asked: set[str]) -> str:
+    ctrl = {"CTRL_C", "CTRL_BREAK", "CONSOLE_CTRL_C", "CONSOLE_CTRL_BREAK"}
+    if windows.runtime != "cmd" or not asked & ctrl:
+        return ""
+    return 'runs a batch file, which asks "Terminate batch job (Y/N)?" after Ctrl+C'
+
+
+def _after_close(windows: WindowsFacts, before: WindowsFacts | None, who: str, pid: int) -> list[Reason]:
+    """What became of WM_CLOSE, judged by the windows before and now."""
+    earlier = {w.handle: w for w in before.windows} if before is not None else {}
+    mains = [w for w in windows.windows if w.role == "main"]
+    was_main = [w for w in earlier.values() if w.role == "main"]
+    now = {w.handle: w for w in windows.windows}
+    hidden = [w for w in was_main if w.handle in now and not now[w.handle].visible]
+    if hidden and not mains:
+        text = f"{who} hid its window instead of closing: it may go on in the notification area"
+        return [Reason("hidden", text, next=f"use its own exit command, or {_force(pid)}", pid=pid)]
+    if was_main and not mains:
+        text = f"{who} has closed its windows and runs on without any"
+        return [Reason("windowless", text, False, next=_force(pid), pid=pid)]
+    disabled = [w for w in mains if not w.enabled and earlier.get(w.handle, w).enabled]
+    if disabled:
+        text = f"a window of {who} takes no input any more: something of its own waits for a person"
+        return [Reason("disabled", text, certain=False, next=f"look at it, or {_force(pid)}", pid=pid)]
+    if mains or any(w.role == "hidden" for w in windows.windows):
+        text = f"{who} got WM_CLOSE, answers, and keeps its window: it ignored the request or is still busy with it"
+        return [Reason("swallowed", text, certain=False, next=_force(pid), pid=pid)]
+    return []
+
+
+def _force(pid: int) -> str:
+    return f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
+
+
+def explain_windows(seen: Seen, below: Sequence[Facts]) -> list[Reason]:
+    """Return why a Windows process is (still) there, its children and suspects included."""
+    found = _alone(seen.facts)
+    for child in below:
+        if not child.exited:
+            found += [r for r in _alone(child) if r.code != "nothing"]
+    for suspect in seen.suspects:
+        text = f"{suspect.ref.pid} {suspect.name} may belong to it: {suspect.because}"
+        found.append(Reason("suspect", text, certain=False, next=f"endtask look {suspect.ref}", pid=suspect.ref.pid))
+    return found
+
+
+def _alone(facts: Facts) -> list[Reason]:
+    windows = facts.windows
+    if windows is None or facts.exited:
+        return []
+    pid = facts.ref.pid
+    who = f"{pid} {facts.name}".rstrip()
+    found = diagnose(facts, None, ())
+    for service in windows.services:
+        text = f"{who} runs the service {service.name}, {service.state}"
+        text += "" if service.accepts_stop else ", which accepts no stop now"
+        found.append(Reason("service", text, next=f"sc stop {service.name}" if service.accepts_stop else "", pid=pid))
+        if service.restarts:
+            found.append(Reason("restarted", f"if service {service.name} dies: {service.recovery}", pid=pid))
+    if windows.critical:
+        found.append(Reason("critical", f"{who} must not end: Windows stops with it", pid=pid))
+    if windows.protected:
+        found.append(Reason("protected", f"{who} is a protected process: nobody may ask or end it", pid=pid))
+    if windows.above_us:
+        text = f"{who} has a higher integrity ({windows.integrity}) than endtask: messages and threads do not reach it"
+        found.append(Reason("integrity", text, next="run endtask as administrator", pid=pid))
+    if not windows.same_session:
+        found.append(
+            Reason("session", f"{who} is in session {windows.session}, and its windows are not ours to see", pid=pid)
+        )
+    if facts.ports:
+        found.append(Reason("holds-port", f"{who} listens on {', '.join(str(p) for p in facts.ports)}", pid=pid))
+    return found or [Reason("nothing", f"nothing that can be seen keeps {who} from ending", certain=False, pid=pid)]

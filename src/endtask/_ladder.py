@@ -1,0 +1,190 @@
+"""Stage 3b, pure: facts of a Windows process -> the requests that it can hear, from the most to the least polite (its ladder).
+
+A signal is generic, a Windows program is not: one hears WM_CLOSE, another a console event, a third its service control.
+So the step `ask` of a plan becomes as many steps as the ladder has rungs, and each process in scope is asked by its own.
+
+Rules, each with its reason:
+
+- A rung is sent once. A second WM_CLOSE answers the program's own "Save changes?" as Cancel.
+- A rung that could hit somebody else (a console-wide event, a service's dependents) is there only with consent.
+- A thread is started in another program only for the same user, session, integrity and architecture, never where it has windows, and not with `inject` off.
+- WM_QUIT and ExitProcess are on no ladder: the first skips the program's own closing, the second all of it. A plan may name them.
+
+Sources: Microsoft "HandlerRoutine callback function", "Terminating a process", "Guidelines for applications" (Restart Manager), "ControlService";
+the order was measured on Wine with programs of every kind (docs: theory of operation).
+"""
+
+from __future__ import annotations
+
+from endtask._record import Record, replace
+from endtask._requests import (
+    CONSOLE_CTRL_BREAK,
+    CONSOLE_CTRL_C,
+    CTRL_BREAK,
+    CTRL_C,
+    CTRL_CLOSE,
+    CTRL_SHUTDOWN,
+    SERVICE_STOP,
+    STOP_EVENT,
+    WM_CLOSE,
+    WM_ENDSESSION,
+)
+from endtask.model import Request, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from endtask.model import Facts, Policy, WindowsFacts
+
+_FIRST_SHARE = 0.5  # of the time of `ask` for its first rung; the others share the rest
+
+# The gentlest console event for each runtime, by what its documentation and source map the event to:
+# CPython raises KeyboardInterrupt on Ctrl+C and dies at once of every other; .NET maps SHUTDOWN to SIGTERM, Go CLOSE and SHUTDOWN;
+# Node maps CLOSE to SIGHUP; Java runs its shutdown hooks on Ctrl+C, and prints a thread dump on Ctrl+Break;
+# cmd.exe asks "Terminate batch job (Y/N)?" on Ctrl+C and Ctrl+Break, and leaves on CLOSE.
+_EVENTS: dict[str, tuple[Request, ...]] = {
+    "cpython": (CTRL_C, CTRL_BREAK, CTRL_CLOSE),
+    "dotnet": (CTRL_SHUTDOWN, CTRL_C, CTRL_CLOSE),
+    "java": (CTRL_C, CTRL_SHUTDOWN, CTRL_CLOSE),
+    "node": (CTRL_C, CTRL_BREAK, CTRL_CLOSE),
+    "go": (CTRL_C, CTRL_SHUTDOWN, CTRL_CLOSE),
+    "cmd": (CTRL_CLOSE,),
+    "powershell": (CTRL_CLOSE,),
+    "msys": (CTRL_C, CTRL_CLOSE),
+}
+_ANY = (CTRL_C, CTRL_BREAK, CTRL_CLOSE)
+
+
+class Ladder(Record):
+    """What one process can be asked with.
+
+    Attributes:
+        rungs: The requests, most polite first.
+        left_out: Pairs of a request's name and why it is not on the ladder, for the words of `look` and `why`.
+    """
+
+    rungs: tuple[Request, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def ladder(facts: Facts, policy: Policy, members: Iterable[int] = ()) -> Ladder:
+    """Return the ladder of a Windows process.
+
+    Args:
+        facts: The process.
+        policy: What may be done.
+        members: Pids of the tree that it belongs to: whom a console-wide event may hit without consent.
+    """
+    windows = facts.windows
+    if windows is None:
+        return Ladder(())
+    rungs: list[Request] = [STOP_EVENT] if windows.receiver else []
+    left_out: list[tuple[str, str]] = []
+    if windows.kind == "service":
+        rungs.append(_service_stop(windows, policy))  # and nothing else: its manager takes any other end for a crash
+    elif windows.kind in ("gui", "packaged"):
+        rungs += (WM_ENDSESSION, WM_CLOSE) if policy.unattended else (WM_CLOSE, WM_ENDSESSION)
+    elif windows.kind in ("console", "gui-windowless"):
+        _console_rungs(windows, policy, (facts.ref.pid, *members), rungs, left_out)
+    return Ladder(tuple(rungs), tuple(left_out))
+
+
+def _service_stop(windows: WindowsFacts, policy: Policy) -> Request:
+    dependents = any(s.dependents for s in windows.services)
+    return replace(SERVICE_STOP, text="dependents") if dependents and policy.dependents else SERVICE_STOP
+
+
+def _console_rungs(
+    windows: WindowsFacts,
+    policy: Policy,
+    members: Iterable[int],
+    rungs: list[Request],
+    left_out: list[tuple[str, str]],
+) -> None:
+    events = _EVENTS.get(windows.runtime, _ANY)
+    deaf = {e.name: deaf_to(windows, e) for e in (*events, CONSOLE_CTRL_C, CONSOLE_CTRL_BREAK)}
+    why_not = no_inject(windows, policy)
+    for event in events:
+        because = why_not or deaf[event.name]
+        if because:
+            left_out.append((event.name, because))
+        else:
+            rungs.append(event)
+    if windows.console == "none" or (not why_not and not policy.console_wide):
+        return
+    others = console_strangers(windows, members)
+    for event in (CONSOLE_CTRL_C, CONSOLE_CTRL_BREAK):
+        because = deaf[event.name]
+        if not because and not windows.console_pids:
+            because = "who else is on its console could not be seen"
+        if not because and others and not policy.console_wide:
+            who = ", ".join(map(str, others[:4])) + (" and more" if len(others) > 4 else "")
+            because = f"it would hit {who} on the same console too; `--console-wide` allows that"
+        if because:
+            left_out.append((event.name, because))
+        else:
+            rungs.append(event)
+
+
+def deaf_to(windows: WindowsFacts, event: Request) -> str:
+    """Return why a process does not hear a console event, empty if it may hear it."""
+    if not windows.ignores_ctrl_c:
+        return ""
+    if event.number == 0:
+        return "it ignores Ctrl+C"
+    # Wine looks at that flag before every event, Windows only before Ctrl+C (Wine: dlls/kernelbase/console.c).
+    return "it ignores Ctrl+C, and Wine takes that for every console event" if windows.wine else ""
+
+
+def console_strangers(windows: WindowsFacts, members: Iterable[int]) -> tuple[int, ...]:
+    """Return who is on the console of a process beside *members*."""
+    own = set(members)
+    return tuple(p for p in windows.console_pids if p not in own)
+
+
+def no_inject(windows: WindowsFacts, policy: Policy) -> str:
+    """Return why no thread of ours may be started in the process, empty if one may."""
+    if not policy.inject:
+        return "`--no-inject` rules out threads in other programs"
+    if windows.same_machine is False:
+        return f"it is a {windows.machine or 'foreign'} program, and a thread of ours could not run in it"
+    if windows.same_user is False:
+        return "it runs as another user"
+    if not windows.same_session:
+        return f"it is in another session ({windows.session})"
+    if windows.above_us:
+        return f"its integrity is higher than ours ({windows.integrity})"
+    if windows.protected:
+        return "it is a protected process"
+    if windows.kind == "gui":
+        return "it has windows: it is asked by them"
+    return ""
+
+
+def expand(policy: Policy, rungs: int) -> Policy:
+    """Return *policy* with each step `ask` turned into one step for each rung of the longest ladder in scope.
+
+    The first rung gets half of the time, because it is the one that the program was made for; the others share the rest.
+    """
+    if not any(s.request.kind == "ask" for s in policy.steps):
+        return policy
+    fixed = sum(s.wait_s or 0.0 for s in policy.steps)
+    steps: list[Step] = []
+    for step in policy.steps:
+        if step.request.kind != "ask":
+            steps.append(step)
+            continue
+        last = step.wait_s is None
+        time_s = max(0.0, policy.budget_s - fixed) if step.wait_s is None else step.wait_s
+        shares = _shares(max(1, rungs))
+        for number, share in enumerate(shares):
+            ends = last and number == len(shares) - 1
+            steps.append(Step(replace(step.request, number=number), None if ends else time_s * share))
+    return replace(policy, steps=tuple(steps))
+
+
+def _shares(count: int) -> list[float]:
+    if count == 1:
+        return [1.0]
+    return [_FIRST_SHARE] + [(1 - _FIRST_SHARE) / (count - 1)] * (count - 1)

@@ -23,7 +23,7 @@ ByRef = object
 
 BOOL = wintypes.BOOL
 BOOLEAN = wintypes.BOOLEAN
-BYTE = wintypes.BYTE
+BYTE = ctypes.c_ubyte  # `wintypes.BYTE` is signed
 WORD = wintypes.WORD
 DWORD = wintypes.DWORD
 LONG = wintypes.LONG

@@ -55,6 +55,7 @@ STILL_ACTIVE = 259
 
 OpenProcess: Callable[[int, bool, int], int | None] = bind(_dll, "OpenProcess", HANDLE, DWORD, BOOL, DWORD)
 OpenThread: Callable[[int, bool, int], int | None] = bind(_dll, "OpenThread", HANDLE, DWORD, BOOL, DWORD)
+GetProcessIdOfThread: Callable[[int], int] = bind(_dll, "GetProcessIdOfThread", DWORD, HANDLE)
 CloseHandle: Callable[[int], bool] = bind(_dll, "CloseHandle", BOOL, HANDLE)
 GetCurrentProcess: Callable[[], int] = bind(_dll, "GetCurrentProcess", HANDLE)
 GetProcessId: Callable[[int], int] = bind(_dll, "GetProcessId", DWORD, HANDLE)
@@ -78,6 +79,10 @@ IsWow64Process2: Callable[[int, ByRef, ByRef], bool] | None = bind_if_there(
 # Windows 8.1
 IsProcessCritical: Callable[[int, ByRef], bool] | None = bind_if_there(
     _dll, "IsProcessCritical", BOOL, HANDLE, ctypes.POINTER(BOOL)
+)
+# Windows 8
+GetProcessInformation: Callable[[int, int, ByRef, int], bool] | None = bind_if_there(
+    _dll, "GetProcessInformation", BOOL, HANDLE, ctypes.c_int, LPVOID, DWORD
 )
 # Windows 8; returns the error itself
 GetPackageFullName: Callable[[int, ByRef, ByRef], int] | None = bind_if_there(
@@ -222,6 +227,11 @@ class MemoryCounters(Structure):
 
 
 GetModuleHandleW: Callable[[str | None], int | None] = bind(_dll, "GetModuleHandleW", HANDLE, LPCWSTR)
+GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT = 0x2
+GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS = 0x4
+GetModuleHandleExW: Callable[[int, int, ByRef], bool] = bind(
+    _dll, "GetModuleHandleExW", BOOL, DWORD, LPVOID, ctypes.POINTER(HANDLE)
+)
 GetProcAddress: Callable[[int, bytes], int | None] = bind(_dll, "GetProcAddress", LPVOID, HANDLE, LPCSTR)
 EnumProcessModulesEx: Callable[[int, ByRef, int, ByRef, int], bool] = bind(
     _dll, "K32EnumProcessModulesEx", BOOL, HANDLE, LPVOID, DWORD, ctypes.POINTER(DWORD), DWORD
@@ -242,6 +252,7 @@ CTRL_LOGOFF_EVENT = 5
 CTRL_SHUTDOWN_EVENT = 6
 
 GetConsoleProcessList: Callable[[ByRef, int], int] = bind(_dll, "GetConsoleProcessList", DWORD, LPVOID, DWORD)
+GenerateConsoleCtrlEvent: Callable[[int, int], bool] = bind(_dll, "GenerateConsoleCtrlEvent", BOOL, DWORD, DWORD)
 GetConsoleWindow: Callable[[], int | None] = bind(_dll, "GetConsoleWindow", HANDLE)
 
 # --------------------------------------------------------------------------- time

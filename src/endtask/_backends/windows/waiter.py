@@ -1,0 +1,170 @@
+"""One wait for the exit of any number of pinned processes: the thread pool of Windows watches their handles.
+
+Decision: RegisterWaitForSingleObject. WaitForMultipleObjects takes 64 handles, the pool any number, with a thread for each 63 of them or (since Windows 8) for all.
+Its callback notes which registration fired and sets one event, for which the caller waits.
+
+- The caller's wait is CPython's own (`_winapi`), because only that one ends at Ctrl+C; a wait through ctypes would not hear it until it is over.
+- A registration is taken back with INVALID_HANDLE_VALUE, which waits for a callback that is under way, so that none can come after `drop`.
+  That cannot lock up: ctypes lets go of the interpreter lock around the call, and the callback takes no other lock of ours.
+- The callback is made from things that outlive it (a queue, a number); it does not hold the waiter, so that a forgotten waiter can be collected and end its registrations.
+
+Rejected: a thread for each 63 processes (160 threads for ten thousand); a completion port of `_overlapped`, whose wait does not hear Ctrl+C.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+import time
+
+assert sys.platform == "win32"
+
+import _winapi
+
+from endtask._backends.windows import errors
+from endtask._backends.windows.handles import own
+from endtask._backends.windows.winapi import kernel32
+from endtask._backends.windows.winapi._bind import last_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from endtask._backends.base import Pin
+
+_LONGEST_MS = 0x7FFFFFFF  # 24 days; the caller asks again
+
+
+class WindowsWaiter:
+    """Reports each exit once, by the key that the caller gave."""
+
+    __slots__ = ("_callback", "_event", "_fired", "_keys", "_next", "_numbers", "_waits", "_wake")
+
+    def __init__(self) -> None:
+        event = kernel32.CreateEventW(None, True, False, None)  # manual reset: `wait` decides when the news are read
+        if not event:
+            raise errors.failed("CreateEventW", last_error())
+        self._event = event
+        self._fired: list[int] = []  # numbers of registrations; each single change of a list is atomic
+        self._wake: list[Callable[[], None]] = []  # at most one; shared with the callback
+        self._next = 1
+        self._keys: dict[int, int] = {}  # by number of the registration
+        self._numbers: dict[int, int] = {}  # by process handle
+        self._waits: dict[int, int] = {}  # wait handle by number of the registration
+        self._callback = _make_callback(event, self._fired, self._wake)
+
+    @property
+    def poll_s(self) -> float | None:
+        """None: every exit wakes the waiter."""
+        return None
+
+    def fileno(self) -> int | None:
+        """None: there is no descriptor; event loops are woken by `on_news`."""
+        return None
+
+    def on_news(self, wake: Callable[[], None] | None) -> None:
+        """Call *wake* from a thread of the pool whenever `wait(0)` has something to say, and at once if it has now; None ends that."""
+        self._wake.clear()
+        if wake is not None:
+            self._wake.append(wake)
+            if self._fired:
+                wake()
+
+    def add(self, pin: Pin, key: int) -> None:
+        """Watch *pin*; its exit is reported once, as *key*, also if it has happened already.
+
+        Raises:
+            OsCallError: The pool takes no more.
+        """
+        mine = own(pin)
+        self.drop(mine)
+        number, self._next = self._next, self._next + 1
+        self._keys[number] = key
+        self._numbers[mine.handle] = number
+        wait = ctypes.c_void_p()
+        if not kernel32.RegisterWaitForSingleObject(
+            ctypes.byref(wait),
+            mine.handle,
+            self._callback,
+            number,
+            kernel32.INFINITE,
+            kernel32.WT_EXECUTEONLYONCE,
+        ):
+            code = last_error()
+            del self._keys[number], self._numbers[mine.handle]
+            raise errors.failed("RegisterWaitForSingleObject", code, mine.ref.pid)
+        self._waits[number] = wait.value or 0
+
+    def drop(self, pin: Pin) -> None:
+        """Forget *pin*; call before closing it. Unknown pins are ignored."""
+        number = self._numbers.pop(own(pin).handle, None)
+        if number is not None:
+            self._keys.pop(number, None)
+            _unregister(self._waits.pop(number))
+
+    def wait(self, timeout_s: float | None) -> list[int]:
+        """Block until something exits, or for *timeout_s* seconds (None: for ever, 0: only look).
+
+        Raises:
+            KeyboardInterrupt: Ctrl+C, in the main thread; an exit that was about to be reported may then go unreported.
+
+        Returns:
+            The keys of the processes that have exited since the last call; empty when time is up.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            found = self._take()
+            if found or (deadline is not None and timeout_s == 0):
+                return found
+            left_s = None if deadline is None else deadline - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                return found
+            # Rounded up: a wait that ends before its time would make its caller look in vain.
+            left_ms = kernel32.INFINITE if left_s is None else min(math.ceil(left_s * 1000), _LONGEST_MS)
+            try:
+                _winapi.WaitForMultipleObjects([self._event], False, left_ms)
+            except InterruptedError:
+                continue  # Ctrl+C, and the program's own handler did not raise
+
+    def _take(self) -> list[int]:
+        """Return the keys of what has fired and was not dropped."""
+        kernel32.ResetEvent(self._event)  # before the queue is read: what fires meanwhile sets it again
+        count = len(self._fired)
+        numbers = self._fired[:count]
+        del self._fired[:count]  # what was added meanwhile stands behind
+        return [self._keys.pop(number) for number in numbers if number in self._keys]
+
+    def close(self) -> None:
+        """End all registrations; closing twice is allowed."""
+        self._wake.clear()
+        self._keys.clear()
+        self._numbers.clear()
+        while self._waits:
+            _unregister(self._waits.popitem()[1])
+        event, self._event = self._event, 0
+        if event:
+            kernel32.CloseHandle(event)
+
+    def __del__(self) -> None:
+        if getattr(self, "_event", 0):
+            self.close()
+
+
+def _make_callback(event: int, fired: list[int], wake: list[Callable[[], None]]) -> object:
+    """Return what the pool calls: a function of C that runs Python, and must neither raise nor hold the waiter."""
+
+    def on_exit(number: int, _timed_out: int) -> None:
+        fired.append(number)
+        kernel32.SetEvent(event)
+        for call in tuple(wake):
+            call()
+
+    return kernel32.WAIT_CALLBACK(on_exit)
+
+
+def _unregister(wait: int) -> None:
+    """Take back a registration, and wait for its callback if that is under way."""
+    if not kernel32.UnregisterWaitEx(wait, kernel32.INVALID_HANDLE_VALUE):
+        # Nothing of it may be used any more, and it was ours: the number is wrong, or the system has none left.
+        raise errors.failed("UnregisterWaitEx", last_error())

@@ -174,7 +174,8 @@ class Job:
         cancelled: Whether the user stopped us.
         evidence, suspects, ports: Of the last scan.
         respawn: The successor that was seen.
-        blocked: Whether a dialog waits for a person, so that the plan's polite steps are over.
+        blocked: Whether a dialog waits for a person, so that nothing polite is sent.
+        vetoed: Whether the target has answered no.
     """
 
     __slots__ = (
@@ -198,6 +199,7 @@ class Job:
         "step_ends",
         "suspects",
         "target_is_shell",
+        "vetoed",
         "watch_s",
         "watch_until",
     )
@@ -225,6 +227,7 @@ class Job:
         self.ports: tuple[PortState, ...] = ()
         self.respawn: Respawn | None = None
         self.blocked = False
+        self.vetoed = False
         self.look_at: float | None = None
         self.looks = 0
 
@@ -277,7 +280,7 @@ class Job:
         if receipt.status in ("impossible", "failed"):
             return self._not_asked(now)
         if receipt.status == "vetoed":
-            self.blocked = True  # the program has said no: only force is left, where the plan has it
+            self.vetoed = True  # the program has said no: only force is left, where the plan has it
             return [] if any(s.request.forced for s in self.policy.steps) else self._settle(now)
         return []
 
@@ -394,7 +397,7 @@ class Job:
             self.rest_at = None
             return self._ask(self._open())
         over = now >= self.step_ends and self.step + 1 < len(self.policy.steps)
-        if self.look_at is not None and (over or now >= self.look_at):
+        if (over and self._sees()) or (self.look_at is not None and now >= self.look_at):
             return [Look()]
         return self._next_step(now) if over else []
 
@@ -416,7 +419,11 @@ class Job:
     def _next_step(self, now: float) -> list[Action]:
         """Go on with the plan; past a dialog only with what does not need its answer."""
         index = self.step + 1
-        while self.blocked and index < len(self.policy.steps) and not self.policy.steps[index].request.forced:
+        while (
+            (self.blocked or self.vetoed)
+            and index < len(self.policy.steps)
+            and not self.policy.steps[index].request.forced
+        ):
             index += 1
         if index < len(self.policy.steps):
             return self._begin_step(index, now)
@@ -446,7 +453,7 @@ class Job:
         self.rest_at = None
         if sweeps(request):
             return [Force()]
-        if request.kind not in ("signal", "stdin", "command"):
+        if self._sees():
             self.looks = 0
             self.look_at = now + LOOKS_S[0]
         target = self.target
@@ -464,6 +471,11 @@ class Job:
             self.rest_at = now + (min(alone_s, SHELL_ALONE_S) if self.target_is_shell else alone_s)
             return self._ask([target])
         return self._ask([target, *others])
+
+    def _sees(self) -> bool:
+        """Whether a look can show what the current request has led to."""
+        request = self.current
+        return request is not None and request.kind not in ("signal", "stdin", "command")
 
     def _rest_unasked(self) -> bool:
         """Whether somebody has not been asked what the target was asked in this step."""

@@ -7,8 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from endtask._inspect import catches, forecast, passes_on, predict
-from endtask._requests import parse_request
 from endtask._record import replace
+from endtask._requests import parse_request
 from endtask._words import is_shell, runs_script
 from endtask.model import Facts, Manager, PidRef, Prediction, Request, SignalSets
 

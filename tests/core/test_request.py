@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from endtask._requests import parse_request
 from endtask._request import deliver
+from endtask._requests import parse_request
 from endtask.errors import UnsupportedRequestError
 from endtask.model import Receipt, Request
 from tests.core.fake import FakeBackend, FakePin, Process

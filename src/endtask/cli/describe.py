@@ -34,13 +34,17 @@ _ANSWERS = {
     "continues": "continues it",
     "nothing": "default action, ignored",
     "stops": "suspends it",
+    "asks": "asks it",
+    "no-listener": "nothing hears it",
+    "refused-here": "not sent",
+    "denied": "not permitted",
     "unknown": "unknown",
 }
 
 
 def answer_text(request: str, answer: str) -> str:
     """Return the words for what a request would do."""
-    if request == "KILL" and answer == "ends":
+    if request in ("KILL", "TERMINATE") and answer == "ends":
         return "cannot be caught, ends it"
     return _ANSWERS.get(answer, answer)
 
@@ -69,6 +73,10 @@ def look_lines(looked: Looked, *, verbose: bool = False) -> list[Line]:
 def seen_lines(seen: Seen, *, verbose: bool = False) -> list[Line]:
     """Return the block for one process."""
     lines = [_head(seen), *_hears(seen, verbose=verbose), *_state(seen), *_tree(seen, verbose=verbose)]
+    if seen.facts.windows is not None:
+        from endtask.cli.describe_windows import windows_lines
+
+        lines += [_label(label, text) for label, text in windows_lines(seen.facts.windows, verbose=verbose)]
     lines += [
         _label("manager", _manager_text(m), "warn" if m.restarts == "yes" else "dim") for m in seen.facts.managers
     ]
@@ -114,7 +122,11 @@ def _word(what: str, ref: PidRef) -> tuple[tuple[str, str], ...]:
 def _hears(seen: Seen, *, verbose: bool) -> list[Line]:
     """Return what each request would do, and the facts behind every guess."""
     predictions = seen.forecast.predictions
-    cells = [f"{p.request}: {answer_text(p.request, p.answer)}{'' if p.certain else ' (a guess)'}" for p in predictions]
+    # Of a Windows program every event that it may have a handler for is a guess; `because` says so once.
+    cells = [
+        f"{p.request}: {answer_text(p.request, p.answer)}{'' if p.certain or p.answer == 'asks' else ' (a guess)'}"
+        for p in predictions
+    ]
     lines: list[Line] = []
     for at in range(0, len(cells), _PER_LINE):
         lines.append(_label("hears" if at == 0 else "", "    ".join(cells[at : at + _PER_LINE])))

@@ -1,0 +1,138 @@
+"""What a Windows program does instead of ending, told apart by its windows alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from endtask._answers import forecast_windows, predict_windows
+from endtask._diagnosis import diagnose, explain_windows
+from endtask._plan import make_policy
+from endtask._requests import parse_request
+from endtask.model import Facts, Forecast, PidRef, Receipt, Seen, Service, Window, WindowsFacts
+
+CLOSED = (Receipt("WM_CLOSE", "delivered"),)
+MAIN = Window(1, "main", "App", visible=True)
+DIALOG = Window(
+    2, "Save", "#32770", visible=True, owner=1, role="dialog", texts=("Save changes?",), buttons=("&Yes", "&No")
+)
+
+
+def facts(*windows: Window, **more: object) -> Facts:
+    """Return the facts of process 12 with these windows."""
+    return Facts(PidRef(12, "1"), "app.exe", windows=WindowsFacts("gui", windows=windows, **more))  # type: ignore[arg-type]  # by name
+
+
+def codes(now: Facts, receipts: tuple[Receipt, ...] = CLOSED, before: Facts | None = None) -> list[str]:
+    """Return the codes of the reasons."""
+    earlier = facts(MAIN) if before is None else before
+    return [r.code for r in diagnose(now, earlier.windows, receipts)]
+
+
+def test_dialog_is_told_with_its_text_and_buttons() -> None:
+    """A person can answer only what is named."""
+    (reason,) = diagnose(facts(MAIN, DIALOG), facts(MAIN).windows, CLOSED)
+    assert reason.code == "dialog"
+    assert "Save changes?" in reason.text
+    assert "[Yes] [No]" in reason.text
+
+
+@pytest.mark.parametrize(
+    ("now", "code"),
+    [
+        (facts(MAIN), "swallowed"),
+        (facts(Window(1, "main", "App", visible=False, role="hidden")), "hidden"),
+        (facts(), "windowless"),
+        (facts(Window(1, "main", "App", visible=True, enabled=False)), "disabled"),
+        (facts(MAIN, hung=True), "hung"),
+        (facts(MAIN, suspended=True), "suspended"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_state_has_its_own_word(now: Facts, code: str) -> None:
+    """One signature each."""
+    assert codes(now) == [code]
+
+
+def test_veto_is_told_by_its_receipt() -> None:
+    """The only request with a readable no."""
+    assert codes(facts(MAIN), (Receipt("WM_ENDSESSION", "vetoed", 0.0, "saving"),)) == ["vetoed"]
+
+
+def test_batch_file_asks_after_ctrl_c() -> None:
+    """It cannot be seen whether it really asks, so it is a guess."""
+    now = Facts(PidRef(12, "1"), "cmd.exe", windows=WindowsFacts("console", runtime="cmd"))
+    (reason,) = diagnose(now, None, (Receipt("CTRL_C", "delivered"),))
+    assert reason.code == "batch-question"
+    assert not reason.certain
+
+
+def test_nothing_is_said_of_what_was_not_asked() -> None:
+    """A window that is simply there is no reason."""
+    assert codes(facts(MAIN), ()) == []
+
+
+def test_process_that_has_exited_has_no_reasons() -> None:
+    """Its windows of before are nobody's any more."""
+    gone = Facts(PidRef(12, "1"), "app.exe", exited=True, windows=WindowsFacts("gui", windows=(DIALOG,)))
+    assert diagnose(gone, None, CLOSED) == []
+
+
+# --------------------------------------------------------------------------- forecasts
+
+
+def answer(given: Facts, word: str) -> str:
+    """Return the word for one request."""
+    return predict_windows(given, parse_request(word, signals=False)).answer
+
+
+def test_window_messages_need_windows() -> None:
+    """And do not go up to a higher integrity."""
+    assert answer(facts(MAIN), "wm-close") == "asks"
+    assert answer(facts(), "wm-close") == "no-listener"
+    assert answer(facts(MAIN, above_us=True), "wm-close") == "denied"
+    assert answer(facts(MAIN, same_session=False, session=2), "wm-close") == "no-listener"
+
+
+def test_wm_quit_is_refused_while_a_dialog_is_open() -> None:
+    """It would answer the dialog."""
+    assert answer(facts(MAIN, DIALOG), "wm-quit") == "refused-here"
+
+
+def test_console_event_for_everybody_is_refused_on_our_own_console() -> None:
+    """It would hit us and whoever called us."""
+    ours = Facts(PidRef(12, "1"), "app.exe", windows=WindowsFacts("console", console="this", console_pids=(12, 5)))
+    assert answer(ours, "console-ctrl-c") == "refused-here"
+
+
+def test_service_with_dependents_is_refused() -> None:
+    """They are named."""
+    given = Facts(
+        PidRef(12, "1"),
+        "svc.exe",
+        windows=WindowsFacts("service", services=(Service("a", accepts_stop=True, dependents=("b",)),)),
+    )
+    prediction = predict_windows(given, parse_request("service-stop", signals=False))
+    assert prediction.answer == "refused-here"
+    assert "b" in prediction.because
+
+
+def test_critical_process_is_never_forced() -> None:
+    """Windows stops with it."""
+    assert answer(facts(MAIN, critical=True), "terminate") == "refused-here"
+
+
+def test_forecast_leaves_out_what_nothing_hears() -> None:
+    """And says what is left when nothing does."""
+    deaf = Facts(PidRef(12, "1"), "app.exe", windows=WindowsFacts("gui-windowless", same_user=False, receiver=False))
+    requests = [parse_request(w, signals=False) for w in ("wm-close", "stop-event", "terminate")]
+    forecast = forecast_windows(deaf, requests, make_policy(signals=False), ())
+    assert [p.request for p in forecast.predictions] == ["TERMINATE"]
+    assert any("hears nothing" in a for a in forecast.advice)
+
+
+def test_why_names_children_suspects_and_services() -> None:
+    """Whatever keeps the target or its tree."""
+    given = facts(MAIN, DIALOG, services=(Service("spool", state="running", accepts_stop=True, restarts=True),))
+    found = explain_windows(Seen("app", given, Forecast(())), [facts(MAIN, hung=True)])
+    assert [r.code for r in found] == ["dialog", "service", "restarted", "hung"]
+    assert explain_windows(Seen("app", facts(MAIN), Forecast(())), [])[0].code == "nothing"

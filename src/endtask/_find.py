@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _PID_LIMIT = 1 << 22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 _PID_LIMIT_WINDOWS = 0xFFFFFFFF  # a DWORD
 _PID_FILE_SLACK_S = 0.1  # start times come in ticks of 10 ms, file times in ticks of the kernel's timer
+_LINE = 120  # characters of a command line that are shown in a list of matches
 _LATER = {"unit": "systemd units", "ctr": "containers"}
 
 
@@ -511,7 +512,8 @@ class Finder:
         owner = self.backend.owner(pid)
         arguments = " ".join(self.backend.command_line(pid) or ())
         user = self.backend.user_name(owner) if owner is not None else "?"
-        return f"{target.ref} {target.name}  user {user}  {arguments}".rstrip()
+        shown = arguments if len(arguments) <= _LINE else arguments[: _LINE - 3] + "..."
+        return f"{target.ref} {target.name}  user {user}  {shown}".rstrip()
 
     def _add(self, target: Target) -> None:
         if target.ref.pid in self._seen:

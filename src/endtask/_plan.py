@@ -192,6 +192,8 @@ def _with_force(steps: tuple[Step, ...], force_after_s: float, force: Request) -
         raise PlanError("the plan ends by force already", hint="leave `--force-after` out")
     used = sum(s.wait_s or 0.0 for s in steps[:-1])
     wait = force_after_s - used
+    if force_after_s == 0 and not used:
+        raise PlanError("`--force-after 0` leaves no time to ask", hint="use `--now` to force at once")
     if wait <= 0:
         raise PlanError(
             f"`--force-after {force_after_s:g}` comes before the plan's own last step at {used:g} s",

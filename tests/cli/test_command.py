@@ -428,6 +428,9 @@ def test_full_disk_in_the_whole_command_is_code_3() -> None:
         done = end_to_end("stop", "4194303", "--missing-ok", stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 0, "the exit code of a stop is the report's"
     assert b"could not be written" in done.stderr
+    with open("/dev/full", "wb") as full:
+        done = end_to_end("stop", "4194303", "--missing-ok", "--dry-run", stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 3, "of a dry run the words are all there is"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "nonsense-1"])

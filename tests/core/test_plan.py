@@ -471,3 +471,10 @@ def test_unknown_parent_is_watched_for_a_moment_and_named() -> None:
     seconds, because = watch(PLAIN)
     assert seconds > 0
     assert "9 loop" in because
+
+
+def test_force_after_nothing_says_what_was_meant() -> None:
+    """No time to ask is force at once, and that has a name."""
+    with pytest.raises(PlanError) as caught:
+        make_policy(force_after_s=0.0)
+    assert "--now" in caught.value.hint

@@ -307,10 +307,12 @@ class Preparer:
         inside = self.backend.cgroup_pids(cgroup) or ()
         if pid not in inside or any(p in inside for p in (*ready.above, *self.own_line)):
             return ""
+        rows = {p: self.family.table.get(p) or self.backend.row(p) for p in inside}
+        unseen = [p for p, r in rows.items() if r is None]
+        if unseen and not set(unseen).isdisjoint(self.backend.cgroup_pids(cgroup) or ()):
+            return ""  # somebody in there is hidden from us, and may be the main process
         # The main process leads its session and is older than whatever else in there has its parent outside.
-        tops = [
-            r for r in map(self.family.table.get, inside) if r is not None and r.ppid not in inside and r.pid != pid
-        ]
+        tops = [r for r in rows.values() if r is not None and r.ppid not in inside and r.pid != pid]
         return cgroup if row.sid == pid and all(r.start > row.start for r in tops) else ""
 
     def _members(self, ready: Prepared) -> None:

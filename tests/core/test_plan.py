@@ -339,7 +339,7 @@ def test_options_become_steps_and_budget(
         ({"now": True, "force_after_s": 1.0}, "--now"),
         ({"plan": "TERM/5/KILL", "force_after_s": 9.0}, "ends by force already"),
         ({"plan": "TERM/5/INT", "force_after_s": 5.0}, "own last step"),
-        ({"force_after_s": 0.0}, "last step"),
+        ({"force_after_s": 0.0}, "no time to ask"),
         ({"plan": "TERM/5/INT", "timeout_s": 5.0}, "whole budget"),
         ({"force_after_s": 10.0, "timeout_s": 10.0}, "whole budget"),
         ({"plan": "nonsense"}, "not a request"),

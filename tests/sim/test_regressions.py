@@ -89,6 +89,29 @@ LIVES: dict[str, Life] = {
         what=("ta*",),
         options=(("timeout_s", 4.0),),
     ),
+    "the main process of the unit is hidden": Life(
+        9002390,
+        World(race=0.0, processes=36, forks=400, child_lists=False),
+        ours=(
+            Spec(
+                "target",
+                (
+                    Op(
+                        "fork",
+                        child=Spec(
+                            "target",
+                            (Op("fork", child=Spec("target", flags=("session",))), Op("exit")),
+                        ),
+                    ),
+                ),
+                cgroup="/system.slice/s13.service",
+                flags=("hidden",),
+                children=(Spec("web"),),
+            ),
+        ),
+        before_s=0.0,
+        what=("target",),
+    ),
     "keep names an ancestor of the target": Life(
         1,
         World(race=0.0),

@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from endtask._filters import compile_filter, matches
-from endtask.errors import TargetError
-from endtask.model import Filter
+from endtask._record import replace
+from endtask.errors import OsCallError, TargetError
+from endtask.model import Filter, Row
 from tests.core.fake import FakeBackend, Process, says_why
 
 # --- patterns
@@ -157,8 +158,14 @@ def test_unknown_user_is_refused() -> None:
         ("MODULES ne old.so", [20, 30]),
         ("SERVICES eq web*", [10, 20, 30]),
         ("SERVICES ne web*", []),
+        ("SERVICES eq N/A", []),
         ("STATUS eq RUNNING", [10, 20, 30]),
         ("STATUS ne running", []),
+        ("STATUS eq SUSPENDED", []),
+        ("STATUS ne suspended", [10, 20, 30]),
+        ("SESSIONNAME eq N/A", [10, 20, 30]),
+        ("SESSIONNAME ne N/A", []),
+        ("SESSIONNAME eq pts/1", []),
         ("  IMAGENAME   eq   new", [20]),
     ],
 )
@@ -191,6 +198,9 @@ def test_taskkill_filters_select_as_taskkill_does(text: str, pids: list[int]) ->
         "STATUS eq NOT RESPONDING",
         "STATUS eq UNKNOWN",
         "STATUS gt RUNNING",
+        "STATUS eq ASLEEP",
+        "SESSIONNAME gt x",
+        "WINDOWTITLE gt x",
         "WINDOWTITLE eq x",
         "COLOUR eq red",
     ],
@@ -200,6 +210,88 @@ def test_malformed_taskkill_filter_is_refused_with_a_hint(text: str) -> None:
     with pytest.raises(TargetError) as caught:
         passing(Filter(fi=(text,)))
     assert caught.value.hint
+
+
+class Windowed(FakeBackend):
+    """A system with windows, logon sessions and programs that may hang; its lists of windows may be closed to us."""
+
+    closed = False
+
+    def title_owners(self, pattern: str) -> list[int]:
+        if self.closed:
+            raise OsCallError("OpenInputDesktop", 5, text="access is denied")
+        return []
+
+    def titles(self, pid: int) -> tuple[str, ...]:
+        return ("Untitled - Notepad",) if pid == 10 else ()
+
+    def status(self, pid: int) -> str:
+        return {10: "running", 20: "not-responding", 30: "suspended"}.get(pid, "")
+
+    def row(self, pid: int) -> Row | None:
+        row = super().row(pid)
+        return None if row is None else replace(row, sid=0, desktop_session=0 if pid == 10 else 3)
+
+    def session_name(self, row: Row) -> str:
+        return "Console" if row.desktop_session else "Services"
+
+    def user_name(self, uid: int) -> str:
+        return f"CORP\\{super().user_name(uid)}"
+
+    def modules(self, pid: int) -> tuple[str, ...]:
+        return ("C:\\Windows\\System32\\ntdll.dll",)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pids"),
+    [
+        (Filter(fi=("STATUS eq RUNNING",)), [10]),
+        (Filter(fi=("STATUS eq NOT RESPONDING",)), [20]),
+        (Filter(fi=("STATUS ne Not Responding",)), [10, 30]),
+        (Filter(fi=("STATUS eq UNKNOWN",)), []),
+        (Filter(fi=("WINDOWTITLE eq UNTITLED*",)), [10]),
+        (Filter(fi=("WINDOWTITLE eq N/A",)), [20, 30]),
+        (Filter(fi=("SESSION eq 3",)), [20, 30]),
+        (Filter(fi=("SESSIONNAME eq Console",)), [20, 30]),
+        (Filter(session=0), [10]),
+        (Filter(fi=("USERNAME eq CORP\\ana",)), [20, 30]),
+        (Filter(fi=("USERNAME eq ana",)), [20, 30]),
+        (Filter(fi=("USERNAME ne ana",)), [10]),
+        (Filter(fi=("USERNAME ne CORP\\*",)), []),
+        (Filter(fi=("MODULES eq ntdll.dll",)), [10, 20, 30]),
+    ],
+)
+def test_filters_where_there_are_windows_and_logon_sessions(wanted: Filter, pids: list[int]) -> None:
+    """Status as the system tells it, titles without regard to case, the logon session instead of the session id."""
+    checks = compile_filter(Windowed(OLD, NEW, PLACELESS), wanted)
+    assert pids == [p.pid for p in (OLD, NEW, PLACELESS) if all(check(p.pid) for check in checks)]
+
+
+def test_windows_that_may_not_be_listed_are_an_error_for_titles_only() -> None:
+    """A filter by title cannot be answered then; whether a program runs still can."""
+    backend = Windowed(OLD, NEW, PLACELESS)
+    backend.closed = True
+    with pytest.raises(OsCallError):
+        compile_filter(backend, Filter(fi=("WINDOWTITLE eq x",)))
+    with pytest.raises(TargetError, match="nobody can tell here"):
+        compile_filter(backend, Filter(fi=("STATUS eq NOT RESPONDING",)))
+    (check,) = compile_filter(backend, Filter(fi=("STATUS eq RUNNING",)))
+    assert [check(10), check(30), check(4242)] == [True, True, False]
+
+
+def test_stopped_process_is_running_and_suspended_here() -> None:
+    """Without windows RUNNING is whatever has not exited; a stopped process is suspended as well."""
+    backend = FakeBackend(Stopped(10, "stopped"))
+    running, suspended = (compile_filter(backend, Filter(fi=(f"STATUS eq {s}",)))[0] for s in ("RUNNING", "SUSPENDED"))
+    assert (running(10), suspended(10)) == (True, True)
+    assert (running(800), suspended(800)) == (True, False)
+
+
+class Stopped(Process):
+    """A process in state T."""
+
+    def row(self) -> Row:
+        return replace(super().row(), state="T")
 
 
 FI = st.tuples(
@@ -215,6 +307,7 @@ FI = st.tuples(
             "SERVICES",
             "STATUS",
             "WINDOWTITLE",
+            "SESSIONNAME",
             "x",
         ]
     ),

@@ -23,6 +23,13 @@ def _flags(verb: Verb) -> list[str]:
     return [f for o in options.options_of(verb.name) for f in o.flags] + ["--help"]
 
 
+def _slashes(verb: Verb) -> str:
+    """Return the options of a verb that writes them as Windows does, with blanks between."""
+    from endtask.cli.slash_help import options as slash_options
+
+    return " ".join(f"/{option.name}" for option in slash_options(verb.name))
+
+
 def _values() -> dict[str, list[str]]:
     """Return the flags whose value is a file, a directory or a user; and the others that take one."""
     kinds: dict[str, list[str]] = {"file": [], "directory": [], "user": [], "": []}
@@ -81,6 +88,9 @@ def _bash() -> str:
     for verb in options.VERBS:
         if verb.words == "what":
             words.append(f'        {verb.name}) COMPREPLY=( $(compgen -W "$({_NAMES})" -- "$cur") ) ;;')
+        elif verb.words == "slashes":
+            names = f" $({_NAMES})" if verb.name == "taskkill" else ""
+            words.append(f'        {verb.name}) COMPREPLY=( $(compgen -W "{_slashes(verb)}{names}" -- "$cur") ) ;;')
         elif verb.words == "name":
             words.append(f"        {verb.name}) COMPREPLY=( $(compgen -W '{' '.join(verb.choices)}' -- \"$cur\") ) ;;")
     return _BASH.format(
@@ -130,6 +140,8 @@ def _zsh() -> str:
         specs = [spec for o in options.options_of(verb.name) for spec in _zsh_specs(o)]
         if verb.words == "what":
             specs.append("'*:what:_endtask_names'")
+        elif verb.words == "slashes":
+            specs.append(f"'*:option:({_slashes(verb)})'")
         elif verb.words == "name":
             specs.append(f"'1:name:({' '.join(verb.choices)})'")
         elif verb.words == "command":
@@ -167,6 +179,8 @@ def _fish() -> str:
         seen = f"-n '__fish_seen_subcommand_from {verb.name}'"
         if verb.words == "what":
             lines.append(f"complete -c endtask {seen} -a '({_NAMES})'")
+        elif verb.words == "slashes":
+            lines.append(f"complete -c endtask {seen} -a '{_slashes(verb)}'")
         elif verb.words == "name":
             lines.append(f"complete -c endtask {seen} -a '{' '.join(verb.choices)}'")
     return "\n".join(lines) + "\n"

@@ -70,6 +70,11 @@ def _verb_help(verb: Verb) -> str:
         lines += ["", *_wrapped(paragraph, "")]
     if verb.words == "what":
         lines += ["", "WHAT", *_columns(list(WHAT))]
+    if verb.words == "slashes":
+        from endtask.cli.slash_help import sections
+
+        for heading, rows in sections(verb.name):
+            lines += ["", heading, *_columns(rows)]
     if verb.choices:
         lines += ["", f"NAME: {', '.join(verb.choices)}"]
     mine = options.options_of(verb.name)
@@ -136,6 +141,11 @@ def _verb_reference(verb: Verb) -> list[str]:
     ]
     for paragraph in verb.about.split("\n") if verb.about else ():
         lines += ["", paragraph]
+    if verb.words == "slashes":
+        from endtask.cli.slash_help import sections
+
+        for heading, rows in sections(verb.name):
+            lines += ["", f"| {heading} | |", "|---|---|", *(f"| `{left}` | {_cell(text)} |" for left, text in rows)]
     if verb.choices:
         lines += ["", "NAME is one of " + ", ".join(f"`{c}`" for c in verb.choices) + "."]
     mine = options.options_of(verb.name)

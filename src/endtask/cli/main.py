@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INTERNAL_FAULT = 3
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 _SELDOM = (100_000, 50, 50)  # still often enough for a wait of days
-_DEEDS = (["stop"], ["wait"], ["run"])  # their exit code is the report's, whatever becomes of the words
+_DEEDS = (["stop"], ["wait"], ["run"], ["taskkill"])  # their exit code is the report's, whatever becomes of the words
 _OWN_AFFAIRS = frozenset(("run", "demo", "version", "schema", "completion", "help"))
 
 
@@ -89,6 +89,14 @@ def dispatch(parsed: Parsed, console: Console) -> int:
     """
     if parsed.verb in _OWN_AFFAIRS:
         return _other(parsed, console)
+    if parsed.verb == "taskkill":
+        from endtask.cli.taskkill import taskkill
+
+        return taskkill(parsed.words, console)
+    if parsed.verb == "tasklist":
+        from endtask.cli.tasklist import tasklist
+
+        return tasklist(parsed.words, console)
     from endtask.cli import verbs
 
     if parsed.has("dry-run"):

@@ -55,11 +55,12 @@ class Verb(Record):
 
     Attributes:
         name: As it is typed.
-        words: What it takes besides options: `what`, `command`, `name` (one word out of `choices`), or empty for nothing.
+        words: What it takes besides options: `what`, `command`, `name` (one word out of `choices`), `slashes` (options as Windows writes them, read by the verb itself), or empty for nothing.
         summary: One line for the list of verbs.
         about: More, for its own help.
         choices: For `name`.
         examples: Command lines for its own help.
+        syntax: The rest of the usage line, where it is not that of the options and `words`.
     """
 
     name: str
@@ -68,10 +69,13 @@ class Verb(Record):
     about: str = ""
     choices: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
+    syntax: str = ""
 
     @property
     def usage(self) -> str:
         """The usage line."""
+        if self.syntax:
+            return f"endtask {self.name} {self.syntax}"
         words = {"what": "WHAT...", "command": "-- COMMAND [ARGUMENT...]", "name": "NAME"}.get(self.words, "")
         options = "[options]" if any(self.name in o.verbs for o in OPTIONS) else ""
         return " ".join(w for w in ("endtask", self.name, options, words) if w)
@@ -132,6 +136,31 @@ VERBS: tuple[Verb, ...] = (
             "endtask run --force-after 10s -- make test",
             "endtask run --report shutdown.xml -- pytest tests/e2e",
         ),
+    ),
+    Verb(
+        "taskkill",
+        "slashes",
+        "the old Windows flags, true answers",
+        "Asks processes to stop, waits, and says SUCCESS only of what the system says has exited. Everything that matches is meant.\n"
+        "Without /F nothing is forced. endtask itself, its ancestors and what the system cannot live without are never selected.",
+        examples=(
+            "endtask taskkill /IM notepad.exe",
+            "endtask taskkill /PID 4711 /T /W 30",
+            'endtask taskkill /F /FI "IMAGENAME eq worker*" /FI "CPUTIME gt 01:00:00"',
+        ),
+        syntax="[/FI FILTER]... {/PID PID... | /IM NAME...} [/T] [/F] [/W TIME]",
+    ),
+    Verb(
+        "tasklist",
+        "slashes",
+        "the list of processes in the forms of Windows",
+        "N/A stands for what is not there or may not be read.",
+        examples=(
+            "endtask tasklist /V /FO CSV",
+            'endtask tasklist /SVC /FI "USERNAME eq root"',
+            "endtask tasklist /M libssl*",
+        ),
+        syntax="[/M [MODULE] | /SVC | /V] [/APPS] [/FI FILTER]... [/FO TABLE|LIST|CSV] [/NH]",
     ),
     Verb(
         "demo",
@@ -299,6 +328,8 @@ def to_argv(parsed: Parsed) -> list[str]:
     verb = verb_named(parsed.verb)
     if verb is None:
         return ["--help", *parsed.words]
+    if verb.words == "slashes":
+        return [parsed.verb, *parsed.words]
     argv = [parsed.verb]
     for name, value in parsed.given:
         argv.append(f"--{name}={value}" if value else f"--{name}")

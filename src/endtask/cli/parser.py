@@ -58,6 +58,8 @@ def parse(argv: Sequence[str]) -> Parsed:
     verb = verb_named(first)
     if verb is None:
         _refuse_verb(first)
+    if verb.words == "slashes":
+        return Parsed(verb.name, tuple(argv[1:]))
     return _Parser(verb, argv[1:]).parse()
 
 

@@ -19,9 +19,13 @@ def default_backend() -> Backend:
         from endtask._backends.linux.backend import LinuxBackend
 
         return LinuxBackend()
+    if sys.platform == "win32":
+        from endtask._backends.windows.backend import WindowsBackend
+
+        return WindowsBackend()
     from endtask.errors import UnsupportedPlatformError
 
     raise UnsupportedPlatformError(
         f"endtask has no backend for `{sys.platform}` yet",
-        hint="this version works on Linux",
+        hint="this version works on Linux and Windows",
     )

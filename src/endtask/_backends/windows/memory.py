@@ -34,6 +34,7 @@ IGNORES_CTRL_C = (
 )
 _RIGHTS = kernel32.PROCESS_QUERY_INFORMATION | kernel32.PROCESS_VM_READ
 _PAGE = 4096
+_WISHES = 16
 _MOST_ENVIRONMENT = (
     1 << 20
 )  # bytes; "the maximum size of a user-defined environment variable is 32,767 characters", and there are several
@@ -107,6 +108,16 @@ def read_parameters(handle: int, *, environment: bool = True) -> Parameters:
     if not basic.peb:  # a process of the kernel has none, one that ends has none any more
         raise OsCallError("NtQueryInformationProcess", 0, text="the process has no memory of its own")
     return parse(lambda at, size: read(handle, at, size), basic.peb, LAYOUT, environment=environment)
+
+
+def has_console(console_handle: int) -> bool:
+    """Return whether a ConsoleHandle means a console (pure).
+
+    Small negative numbers say what the parent wanted (DETACHED_PROCESS -1, CREATE_NEW_CONSOLE -2, CREATE_NO_WINDOW -3; Wine: -4 for the terminal of the shell)
+    and stay there where the process has joined none.
+    """
+    largest = (1 << (8 * LAYOUT.pointer)) - 1
+    return 0 < console_handle <= largest - _WISHES
 
 
 def _require_same_size(handle: int) -> None:

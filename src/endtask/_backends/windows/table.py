@@ -33,6 +33,7 @@ SYSTEM = 4  # pid of the kernel's own process
 _FIRST_BYTES = 1 << 18
 _ROUNDS = 16  # of asking again because the answer has grown
 _ROOM_FOR_NEW = 1 << 14
+_RECENT_S = 1.0
 _DENIED_FRESH_S = 1.0  # how old a picture may be for a process that we may not open, so that no pin can go wrong by it
 
 
@@ -213,6 +214,13 @@ class ProcessTable:
         """
         self._last = take()
         return self._last
+
+    def recent(self, pid: int) -> Snapshot | None:
+        """Return what `holding` does, from a picture that is at most a second old: for what changes slowly and is asked about everybody."""
+        last = self._last
+        if last is not None and time.monotonic() - last.at_s > _RECENT_S:
+            self._last = None
+        return self.holding(pid)
 
     def holding(self, pid: int) -> Snapshot | None:
         """Return a picture in which *pid* is the process that has that number now, None if nobody (living) has it."""

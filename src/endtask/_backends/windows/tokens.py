@@ -72,6 +72,17 @@ def integrity_of(token: int) -> int:
     return int.from_bytes(sid[-4:], "little")
 
 
+def is_app_container(token: int) -> bool | None:
+    """Return whether a token is that of an app container, None if the system does not know these (before Windows 8)."""
+    flag = DWORD()
+    size = ctypes.sizeof(flag)
+    if not advapi32.GetTokenInformation(
+        token, advapi32.TOKEN_IS_APP_CONTAINER, ctypes.byref(flag), size, ctypes.byref(DWORD())
+    ):
+        return None
+    return bool(flag.value)
+
+
 def _information(token: int, what: int, size: int) -> ctypes.Array[ctypes.c_char]:
     buffer = ctypes.create_string_buffer(size)
     if not advapi32.GetTokenInformation(token, what, buffer, size, ctypes.byref(DWORD())):

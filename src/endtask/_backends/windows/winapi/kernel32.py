@@ -71,6 +71,7 @@ QueryFullProcessImageNameW: Callable[[int, int, ByRef, ByRef], bool] = bind(
 ProcessIdToSessionId: Callable[[int, ByRef], bool] = bind(
     _dll, "ProcessIdToSessionId", BOOL, DWORD, ctypes.POINTER(DWORD)
 )
+WTSGetActiveConsoleSessionId: Callable[[], int] = bind(_dll, "WTSGetActiveConsoleSessionId", DWORD)
 IsWow64Process: Callable[[int, ByRef], bool] = bind(_dll, "IsWow64Process", BOOL, HANDLE, ctypes.POINTER(BOOL))
 # COMPAT: until Windows 10 1709 is the floor.
 IsWow64Process2: Callable[[int, ByRef, ByRef], bool] | None = bind_if_there(

@@ -28,14 +28,19 @@ from tests.windows.lab import (
     Lab,
     has_ended,
 )
+from tests.windows.lab_consoles import PseudoConsole, borrow_console
 from tests.windows.lab_services import RUNNING, Services
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-WM_CLOSE = 0x10
-post_message = ctypes.WinDLL("user32", use_last_error=True).PostMessageW
+WM_CLOSE, WM_QUERYENDSESSION, WM_ENDSESSION = 0x10, 0x11, 0x16
+user32 = ctypes.WinDLL("user32", use_last_error=True)
+post_message = user32.PostMessageW
 post_message.argtypes = (wintypes.HWND, wintypes.UINT, wintypes.WPARAM, wintypes.LPARAM)
+send_message = user32.SendMessageW
+send_message.restype = wintypes.LPARAM
+send_message.argtypes = post_message.argtypes
 
 
 def test_python_is_a_real_one_for_windows() -> None:
@@ -86,6 +91,38 @@ def test_a_window_target_closes_when_asked_and_says_so(lab: Lab) -> None:
     assert target.texts[1:] == expected
 
 
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("swallow", ['WM_CLOSE "main"']),
+        ("save", ['WM_CLOSE "main"']),
+        ("dialog", ['WM_CLOSE "main"', "dialog open"]),
+        ("hide", ['WM_CLOSE "main"', "hidden"]),
+    ],
+)
+def test_a_window_target_that_stays_says_what_it_heard(lab: Lab, mode: str, said: list[str]) -> None:
+    """WM_CLOSE is handled, and the program runs on."""
+    target = lab.start("etwindow", mode)
+    (window,) = [w for w in target.windows if w.class_name == "endtask target"]
+    assert post_message(window.handle, WM_CLOSE, 0, 0)
+    target.wait_for(said[-1])
+    assert target.texts[1:] == said
+    assert target.running
+    assert [w.visible for w in target.windows if w.handle == window.handle] == [mode != "hide"]
+
+
+@pytest.mark.parametrize(("mode", "answer"), [("close", 1), ("veto", 0), ("save", 1)])
+def test_a_window_target_answers_whether_the_session_may_end(lab: Lab, mode: str, answer: int) -> None:
+    """The one message with a yes or no."""
+    target = lab.start("etwindow", mode)
+    (window,) = [w for w in target.windows if w.class_name == "endtask target"]
+    assert send_message(window.handle, WM_QUERYENDSESSION, 0, 1) == answer
+    if mode == "save":
+        send_message(window.handle, WM_ENDSESSION, 1, 1)
+        assert target.wait_exit() == STOPPED_BY_ITSELF
+        assert target.heard("saved") == 1
+
+
 def test_a_dialog_is_on_the_screen_when_the_target_says_so(lab: Lab) -> None:
     """The main window is disabled, the box belongs to it."""
     target = lab.start("etwindow", "dialog-open")
@@ -105,6 +142,25 @@ def test_a_console_target_starts_with_every_kind_of_console(lab: Lab, flags: int
     """It is ready and runs until somebody ends it."""
     target = lab.start("etconsole", "true", flags=flags)
     assert target.running
+
+
+def test_a_pseudo_console_ends_its_programs_when_it_is_closed(lab: Lab) -> None:
+    """What a terminal does when its window is closed."""
+    with PseudoConsole(lab) as terminal:
+        target = terminal.start("etconsole", "none")
+        if UNDER_WINE:  # its conhost ends them only if somebody has asked for the console's window before (measured, Wine 8.0)
+            borrow_console(target.pid, "kernel32.GetConsoleWindow()")
+        terminal.close()
+        target.wait_exit()
+
+
+def test_a_borrowed_console_knows_its_members(lab: Lab) -> None:
+    """The target, and the process that looks."""
+    target = lab.start("etconsole", "true", flags=OWN_CONSOLE)
+    code = "members = (ctypes.c_uint * 16)()\nprint(*members[: kernel32.GetConsoleProcessList(members, 16)])"
+    members = borrow_console(target.pid, code).split()
+    assert str(target.pid) in members
+    assert len(members) == 2
 
 
 def test_a_suspended_target_says_nothing_until_it_is_resumed(lab: Lab) -> None:

@@ -10,7 +10,7 @@
  *   ignore           ignores Ctrl+C (the attribute that children inherit)
  *   ignore-handler   the same, and a handler
  *   enable           takes back an inherited "ignore", and has a handler that passes the event on
- *   event            listens to a stop event of its own: Local\endtask.stop.<pid>.<creation time, hexadecimal>
+ *   event            listens to a stop event of its own: Local\endtask.stop.<pid>.<creation time, 16 hexadecimal digits>
  *   event-deaf       has that event and does nothing about it
  *   event-foreign    has a mutex of that name
  *   stdin            reads standard input to its end
@@ -71,7 +71,7 @@ static void make_stop_event(void)
     FILETIME created, exited, kernel, user;
 
     GetProcessTimes(GetCurrentProcess(), &created, &exited, &kernel, &user);
-    swprintf(name, 80, L"Local\\endtask.stop.%lu.%llx", GetCurrentProcessId(),
+    swprintf(name, 80, L"Local\\endtask.stop.%lu.%016llx", GetCurrentProcessId(),
              ((unsigned long long)created.dwHighDateTime << 32) | created.dwLowDateTime);
     if (mode_is(us, L"event-foreign"))
         CreateMutexW(NULL, FALSE, name);

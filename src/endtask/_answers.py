@@ -152,7 +152,9 @@ def forecast_windows(facts: Facts, requests: Sequence[Request], policy: Policy, 
     windows = facts.windows
     assert windows is not None, "only Windows processes have such facts"
     predictions = [predict_windows(facts, r) for r in requests]
-    relevant = tuple(p for p in predictions if p.answer != "no-listener")
+    # A program with windows is asked by them: that no thread is started in it is a rule of ours and no news of it.
+    hidden = ("no-listener", "refused-here") if windows.kind in ("gui", "packaged", "service") else ("no-listener",)
+    relevant = tuple(p for p in predictions if p.answer not in hidden)
     steps = ladder(facts, policy, members)
     advice = list(_advice(facts, windows, asked=bool(steps.rungs)))
     for manager in facts.managers:

@@ -29,6 +29,7 @@ _CLOCK_S = 0.02  # between two readings of a clock that ticks every 16 ms (GetSy
 _SMALL = 2000  # processes whose table costs some 20 ms to read
 _FEW = 64  # targets for which everything that may be needed later is read at once
 _KIN = 64  # members whose environment and open files are remembered for the search for suspects
+_LAUNCH_PADS = frozenset(("explorer.exe", "start.exe", "userinit.exe"))  # a person started it there, once
 _RESTARTERS = frozenset(
     ("supervisord", "runsv", "s6-supervise", "supervise", "pm2", "PM2", "monit", "circusd", "containerd-shim")
 )
@@ -383,7 +384,8 @@ class Preparer:
         return [(pid, tie) for pid, (tie, _depth) in ordered if pid == target or not self._never(pid)]
 
     def _never(self, pid: int) -> bool:
-        return pid <= 1 or pid in self.own_line
+        """Whether a process is in nobody's scope: ourselves, what is above us, and what the system keeps beside others (a console's host)."""
+        return pid <= 1 or pid in self.own_line or bool(self.backend.untouchable(pid))
 
     def _add_member(self, ready: Prepared, pid: int, tie: str) -> None:
         """Open a handle on a process that the table puts in scope, if it is still the one the table meant."""
@@ -451,7 +453,7 @@ class Preparer:
             return Origin(row.ppid, name, 0.0, "its parent is the one who asks", None)
         facts = self.backend.facts(ready.pins[row.pid], self.family.table)
         arguments = self.backend.command_line(row.ppid) or ()
-        shell = is_shell(name, arguments) and not runs_script(name, arguments)
+        shell = name.lower() in _LAUNCH_PADS or (is_shell(name, arguments) and not runs_script(name, arguments))
         watch_s, because = respawn_watch(facts, self.policy, launcher=launcher, shell=shell)
         manager = next((m for m in facts.managers if m.restarts != "no"), None)
         origin = Origin(row.ppid, facts.parent_name or name, watch_s, because, manager)

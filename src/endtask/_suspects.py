@@ -27,11 +27,13 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
         return ()
 
     def known(row: Row) -> bool:
-        """Whether it is a member or a target itself; the pid of one that has exited may be somebody else's by now."""
+        """Whether it is a member or a target itself, or nobody's; the pid of one that has exited may be somebody else's by now."""
         before = ready.rows.get(row.pid) or (
             preparer.family.table.get(row.pid) if row.pid in preparer.selected else None
         )
-        return row.pid in preparer.own_line or (before is not None and before.start == row.start)
+        if row.pid in preparer.own_line or (before is not None and before.start == row.start):
+            return True
+        return bool(backend.untouchable(row.pid))  # the system started it, whoever it looks like
 
     found = []
     candidates = [r for r in _scope.suspects(family, top, ready.above) if not known(r)]

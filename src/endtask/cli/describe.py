@@ -85,7 +85,10 @@ def seen_lines(seen: Seen, *, verbose: bool = False) -> list[Line]:
     lines += suspect_lines(seen.suspects)
     if verbose:
         lines += _details(seen.facts)
-    lines += [_label("unknown", f"{name}: {reason}") for name, reason in seen.facts.unknown]
+    unread: dict[str, list[str]] = {}
+    for name, reason in seen.facts.unknown:
+        unread.setdefault(reason, []).append(name.removeprefix("windows."))
+    lines += [_label("unknown", f"{', '.join(names)}: {reason}") for reason, names in unread.items()]
     lines += [_label("advice", text, "head") for text in seen.forecast.advice]
     return lines
 

@@ -8,7 +8,7 @@ import sys
 
 assert sys.platform == "win32"
 
-from endtask._backends.windows import images
+from endtask._backends.windows import images, memory
 from endtask._backends.windows.handles import Handle, open_process
 from endtask._backends.windows.winapi import kernel32, ntdll
 from endtask._backends.windows.winapi._bind import DWORD
@@ -51,23 +51,47 @@ def is_critical(handle: int) -> bool | None:
     return bool(number.value)
 
 
+# Programs of Wine that stand for parts of Windows: without them no program of the prefix runs on (Wine: programs/).
+_WINES_OWN = frozenset(
+    (
+        "services.exe",
+        "winedevice.exe",
+        "plugplay.exe",
+        "svchost.exe",
+        "rpcss.exe",
+        "wineboot.exe",
+        "winemenubuilder.exe",
+    )
+)
+_DESKTOP = "/desktop"  # Wine starts `explorer.exe /desktop` below the first program that makes a window
+
+
 def untouchable(pid: int) -> str:
-    """Return why a process must never be stopped, empty for all others and where it cannot be told."""
+    """Return why a process must never be stopped, and is in nobody's tree; empty for all others and where it cannot be told."""
     try:
         with Handle(open_process(pid, kernel32.PROCESS_QUERY_LIMITED_INFORMATION)) as handle:
             if kernel32.GetProcessId(handle) != pid:
                 return ""
-            critical = is_critical(handle)
-            if critical:
+            if is_critical(handle):
                 return "Windows stops when it ends (critical process)"
-            if critical is None and ntdll.wine_get_version is not None and _is_wines_root(handle):
-                return "it is the service manager of Wine, without which no program of this prefix runs on"
+            return _systems_helper(pid, handle)
     except OsCallError:
-        pass  # ignored: gone, or so well protected that nobody can stop it
+        return ""  # ignored: gone, or so well protected that nobody can stop it
+
+
+def _systems_helper(pid: int, handle: int) -> str:
+    """Return what a program of the system does for other processes, empty if it is an ordinary one; judged by its path, not by its name."""
+    folder = os.environ.get("SystemRoot", "C:\\windows").lower()  # noqa: SIM112 - as Windows spells it
+    path = images.path_of(handle).lower()
+    if not path.startswith(f"{folder}\\system32\\"):
+        return ""
+    name = path.rpartition("\\")[2]
+    if name == "conhost.exe":
+        return "it is the console of other processes and ends with the last of them"
+    if ntdll.wine_get_version is None:
+        return ""
+    if name in _WINES_OWN:
+        return "it stands for a part of Windows in Wine; `wineserver -k` ends all of a prefix"
+    if name == "explorer.exe" and _DESKTOP in (memory.command_line_of(pid) or "").lower():
+        return "it is the desktop of Wine; `wineserver -k` ends all of a prefix"
     return ""
-
-
-def _is_wines_root(handle: int) -> bool:
-    """Return whether it is the one that starts all others in Wine; Wine has no critical processes to ask for."""
-    folder = os.environ.get("SystemRoot", "C:\\windows")  # noqa: SIM112 - as Windows spells it
-    return images.path_of(handle).lower() == f"{folder}\\system32\\services.exe".lower()

@@ -16,6 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import nested_parse_with_titles
 
 from endtask.cli.options import GROUPS, VERBS, Option, Verb, options_of
+from endtask.cli.slash_help import sections
 
 if TYPE_CHECKING:
     from sphinx.addnodes import pending_xref
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 HOMES = ("endtask.model", "endtask.errors", "endtask")
 # Closed sets of words: their values are written out where the field is described.
 SEVERAL_FIELDS = re.compile(r":ivar (\w+(?:, \w+)+): (.*)")
-ALIASES = frozenset(("Outcome", "Answer", "Strength", "ScopeKind", "ReceiptStatus", "What"))
+ALIASES = frozenset(("Outcome", "Answer", "Kind", "Strength", "ScopeKind", "ReceiptStatus", "What"))
 
 
 def markup(text: str) -> str:
@@ -62,6 +63,10 @@ def verb_lines(verb: Verb) -> list[str]:
         lines += ["NAME is one of " + ", ".join(f"``{c}``" for c in verb.choices) + ".", ""]
     if verb.examples:
         lines += [".. code-block:: console", "", *(f"   $ {e}" for e in verb.examples), ""]
+    for heading, rows in sections(verb.name) if verb.words == "slashes" else ():
+        lines += [f".. rubric:: {heading[0].upper()}{heading[1:]}".replace("`", ""), ""]
+        for left, text in rows:
+            lines += [f"``{left}``", f"   {markup(text)}", ""]
     for group in GROUPS:
         options = [o for o in options_of(verb.name) if o.group == group]
         if options:

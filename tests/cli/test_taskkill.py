@@ -1,6 +1,6 @@
 """`endtask taskkill`: the words, streams and exit codes of Windows where they are true, and others where they would not be.
 
-The lines are those of recorded sessions (the sources stand in the how-to); on the simulated machine each of them can be had, on the real one the truth is looked at.
+The lines are those of recorded sessions; on the simulated machine each of them can be had, on the real one the truth is looked at.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from endtask.errors import EndtaskError
 from endtask.model import MemberReport, Missing, PidRef, Reason, Receipt, Respawn, TargetReport
 from tests.cli.slash import OBEYS, TERM, Machine, said
 from tests.core.fake import FakeBackend, Process, says_why
-from tests.targets.lab import endtask
+from tests.targets.lab import endtask, unique
 
 if TYPE_CHECKING:
     from tests.targets.lab import Scene
@@ -649,12 +649,13 @@ def test_target_that_ignores_the_request_is_never_a_success(scene: Scene) -> Non
 @pytest.mark.slow
 def test_success_means_that_it_has_gone(scene: Scene) -> None:
     """A program that takes a while to end: when the line is there, the process is not."""
-    targets = [scene.target("polite", name="tk-polite", delay=0.3) for _ in range(3)]
+    name = unique("polite")
+    targets = [scene.target("polite", name=name, delay=0.3) for _ in range(3)]
     other = scene.target("polite")
-    done = scene.endtask("taskkill", "/im", "tk-polite")
+    done = scene.endtask("taskkill", "/im", name)
     assert done.code == 0, done
     assert done.out.splitlines() == [
-        f'SUCCESS: Sent termination signal to the process "tk-polite" with PID {t.pid}.' for t in targets
+        f'SUCCESS: Sent termination signal to the process "{name}" with PID {t.pid}.' for t in targets
     ]
     assert all(scene.exited(t.pid) for t in targets)
     assert other.pid in done.left_pids(), "nobody else was asked"
@@ -696,10 +697,11 @@ def test_without_t_the_child_stays(scene: Scene) -> None:
 @pytest.mark.real
 def test_filters_select_among_real_processes(scene: Scene) -> None:
     """A filter that nothing passes is no error; one that one of two passes ends that one."""
-    first, second = (scene.target("default", name="tk-filter") for _ in range(2))
-    nothing = scene.endtask("taskkill", "/im", "tk-filter", "/fi", "MEMUSAGE gt 999999999")
+    name = unique("filter")
+    first, second = (scene.target("default", name=name) for _ in range(2))
+    nothing = scene.endtask("taskkill", "/im", name, "/fi", "MEMUSAGE gt 999999999")
     assert (nothing.code, nothing.out) == (0, "INFO: No tasks running with the specified criteria.\n"), nothing
-    done = scene.endtask("taskkill", "-im", "tk-filter", "-fi", f"PID ne {second.pid}", "-FI", "STATUS eq running")
+    done = scene.endtask("taskkill", "-im", name, "-fi", f"PID ne {second.pid}", "-FI", "STATUS eq running")
     assert done.code == 0, done
     assert (scene.exited(first.pid), scene.exited(second.pid)) == (True, False)
 
@@ -707,9 +709,9 @@ def test_filters_select_among_real_processes(scene: Scene) -> None:
 @pytest.mark.real
 def test_suspended_process_is_asked_and_let_run(scene: Scene) -> None:
     """`STATUS eq SUSPENDED` finds a stopped one; TERM alone would only wait."""
-    target = scene.target("stopped", name="tk-stopped")
-    done = scene.endtask("taskkill", "/fi", "STATUS eq SUSPENDED", "/im", "tk-stopped")
-    assert done.out == f'SUCCESS: Sent termination signal to the process "tk-stopped" with PID {target.pid}.\n', done
+    target = scene.target("stopped", name=unique("stopped"))
+    done = scene.endtask("taskkill", "/fi", "STATUS eq SUSPENDED", "/im", target.name)
+    assert done.out == f'SUCCESS: Sent termination signal to the process "{target.name}" with PID {target.pid}.\n', done
     assert scene.exited(target.pid)
 
 

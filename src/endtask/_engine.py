@@ -317,6 +317,10 @@ class Run:
 
     def _send(self, entry: Entry, action: Send) -> list[Action]:
         member, request, job = action.member, action.request, entry.job
+        if request.kind == "console" and not self.policy.console_wide:
+            # Without consent only the target's own tree may be hit; whoever sends it looks who is there at that moment.
+            own = ",".join(str(m.ref.pid) for m in job.members if m.exited_at is None)
+            request = replace(request, text=own)
         if member.exited_at is not None or job.state == "settled":
             return []
         now = self.backend.now()

@@ -28,6 +28,7 @@ from endtask._requests import (
     STOP_EVENT,
     WM_CLOSE,
     WM_ENDSESSION,
+    with_consent,
 )
 from endtask.model import Request, Step
 
@@ -82,17 +83,13 @@ def ladder(facts: Facts, policy: Policy, members: Iterable[int] = ()) -> Ladder:
     rungs: list[Request] = [STOP_EVENT] if windows.receiver else []
     left_out: list[tuple[str, str]] = []
     if windows.kind == "service":
-        rungs.append(_service_stop(windows, policy))  # and nothing else: its manager takes any other end for a crash
+        rungs.append(SERVICE_STOP)  # and nothing else: its manager takes any other end for a crash
     elif windows.kind in ("gui", "packaged"):
         rungs += (WM_ENDSESSION, WM_CLOSE) if policy.unattended else (WM_CLOSE, WM_ENDSESSION)
     elif windows.kind in ("console", "gui-windowless"):
         _console_rungs(windows, policy, (facts.ref.pid, *members), rungs, left_out)
-    return Ladder(tuple(rungs), tuple(left_out))
-
-
-def _service_stop(windows: WindowsFacts, policy: Policy) -> Request:
-    dependents = any(s.dependents for s in windows.services)
-    return replace(SERVICE_STOP, text="dependents") if dependents and policy.dependents else SERVICE_STOP
+    agreed = (with_consent(r, unattended=policy.unattended, dependents=policy.dependents) for r in rungs)
+    return Ladder(tuple(agreed), tuple(left_out))
 
 
 def _console_rungs(

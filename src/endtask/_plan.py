@@ -7,7 +7,7 @@ Rejected: its `forever`, because every verb of endtask has a bound, and its bare
 from __future__ import annotations
 
 from endtask._record import Record
-from endtask._requests import ASK, EXIT_PROCESS, HAS_SIGNALS, KILL, TERM, TERMINATE, parse_request
+from endtask._requests import ASK, EXIT_PROCESS, HAS_SIGNALS, KILL, TERM, TERMINATE, parse_request, with_consent
 from endtask.errors import PlanError
 from endtask.model import Policy, Scope, Step
 
@@ -166,6 +166,7 @@ def make_policy(  # size: a table of contradictions
             hint=f"for example `--timeout {before_last + FORCE_WAIT_S:g}`",
         )
     consent = (unattended, inject, console_wide, dependents)
+    steps = tuple(Step(with_consent(s.request, unattended=unattended, dependents=dependents), s.wait_s) for s in steps)
     return Policy(steps, budget_s, scope or Scope(), watch_s, all, missing_ok, force_ok, *consent)
 
 

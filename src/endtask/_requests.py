@@ -6,6 +6,7 @@ Decision: one word means the same everywhere or does not exist. `ask` is the pol
 
 from __future__ import annotations
 
+from endtask._record import replace
 from endtask.errors import PlanError, UnsupportedRequestError
 from endtask.model import Request
 
@@ -80,6 +81,13 @@ def parse_request(text: str, *, signals: bool = HAS_SIGNALS) -> Request:
     if word == "ask":
         return TERM if signals else ASK
     return _signal_request(text, word) if signals else _windows_request(text, word)
+
+
+def with_consent(request: Request, *, unattended: bool, dependents: bool) -> Request:
+    """Return a request with what the user agreed to, for whoever sends it: WM_CLOSE past a dialog, a service with those that depend on it."""
+    if unattended and request == WM_CLOSE:
+        return replace(request, text="unattended")
+    return replace(request, text="dependents") if dependents and request == SERVICE_STOP else request
 
 
 def _with_value(text: str, kind: str, value: str) -> Request:

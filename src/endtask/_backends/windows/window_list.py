@@ -1,0 +1,295 @@
+"""Which windows a process has, which of them is a dialog that waits for a person, and whether they still answer.
+
+Decision: nothing here sends a message, except the question whether a window answers, and that one gives up by itself.
+GetWindowText would send WM_GETTEXT to a window of our own process and block in a debugger; InternalGetWindowText reads what the window manager keeps.
+
+A window is a *dialog* when its program cannot be used before it has been answered:
+
+- its owner is disabled, which is how a modal dialog is made ("Dialog Boxes", Modal Dialog Boxes), whatever its class;
+- or it is the only enabled one among the visible windows of its thread (MB_TASKMODAL, WPF: no owner, and all others are disabled);
+- or it looks like a message box without an owner, and the program has another window.
+
+Rejected: every owned popup. Tool palettes and "Find" boxes are owned, too, and hinder nobody. (Qt disables no owner: its modal dialogs are `owned`.)
+Rejected: IsHungAppWindow alone. It says no for five seconds (its page), and people look at a dead window for less.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+
+assert sys.platform == "win32"
+
+from endtask._backends.windows import errors
+from endtask._backends.windows.winapi import user32
+from endtask._backends.windows.winapi._bind import DWORD, last_error
+from endtask.model import Window
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+INVALID_WINDOW = 1400  # ERROR_INVALID_WINDOW_HANDLE
+TIMED_OUT = 1460  # ERROR_TIMEOUT
+CONSOLE = "ConsoleWindowClass"
+DIALOG = "#32770"  # "About Window Classes", System Classes
+
+# Made by Windows in the process, not by the program. WM_CLOSE destroys such a window and tells the program nothing:
+# input methods, the text services, GDI+, the broadcast window of .NET. The window of a pseudo console belongs, by the books,
+# to the first program on it (microsoft/terminal, InteractivityFactory.cpp), and what WM_CLOSE does to it stops nobody.
+_HELPERS = frozenset(
+    (
+        "IME",
+        "MSCTFIME UI",
+        "MSCTFIME Composition",
+        "CicLoaderWndClass",
+        "CicMarshalWndClass",
+        "CiceroUIWndFrame",
+        "GDI+ Hook Window Class",
+        "PseudoConsoleWindow",
+    )
+)
+_HELPER_BEGINNINGS = (".NET-BroadcastEventWindow.",)
+
+_TEXT = 1024  # characters; longer titles are cut
+_CLASS = 257  # WNDCLASS, lpszClassName: at most 256
+_ROUNDS = 3
+_PROBE_MS = 350
+_PROBES_S = 0.9  # for all threads of a process together
+_BUTTON_KIND = 0x0F  # BS_TYPEMASK
+_PUSH_BUTTONS = frozenset(
+    (0x0, 0x1, 0x8, 0xA, 0xB, 0xC, 0xD, 0xE, 0xF)
+)  # those that are pressed; the others are boxes and frames
+_BOX_BUTTONS = range(1, 12)  # IDOK to IDCONTINUE, "MessageBox function"
+_BOX_STATICS = 2  # an icon and the text
+
+
+# --------------------------------------------------------------------------- all windows
+
+
+def top_level() -> list[int]:
+    """Return the handles of all top-level windows of our desktop, front to back.
+
+    Raises:
+        OsCallError: We have no desktop whose windows we may list (a service, a session without one).
+    """
+    return _collect("EnumWindows", lambda each: user32.EnumWindows(each, 0))
+
+
+def message_only() -> list[int]:
+    """Return the handles of all message-only windows, which EnumWindows leaves out ("Window Features", Message-Only Windows)."""
+    found: list[int] = []
+    for _round in range(_ROUNDS):
+        found = []
+        ctypes.set_last_error(0)
+        while window := user32.FindWindowExW(user32.HWND_MESSAGE, found[-1] if found else None, None, None):
+            found.append(window)
+        if last_error() != INVALID_WINDOW:
+            break  # the end of the list; else the window where we stood has just been destroyed: begin again
+    return found
+
+
+def owner_pid(window: int) -> int:
+    """Return the process that a window belongs to, 0 if the window is gone."""
+    pid = DWORD()
+    user32.GetWindowThreadProcessId(window, ctypes.byref(pid))
+    return pid.value
+
+
+def _collect(call: str, enumerate_with: Callable[[object], bool]) -> list[int]:
+    found: list[int] = []
+
+    def keep(window: int, _number: int) -> bool:
+        found.append(window)
+        return True
+
+    callback = user32.WINDOW_CALLBACK(keep)  # a name of its own: it must live as long as the call
+    ctypes.set_last_error(0)
+    if not enumerate_with(callback) and last_error():
+        raise errors.failed(call, last_error())
+    return found
+
+
+# --------------------------------------------------------------------------- the windows of one process
+
+
+def windows(pid: int) -> tuple[Window, ...]:
+    """Return every top-level and message-only window of a process, front to back, with their roles.
+
+    Raises:
+        OsCallError: We have no desktop whose windows we may list; nothing is known about the windows of anybody then.
+    """
+    seen = [_read(h, message_only=False) for h in top_level() if owner_pid(h) == pid]
+    seen += [_read(h, message_only=True) for h in message_only() if owner_pid(h) == pid]
+    return tuple(_with_role(w, seen) for w in seen)
+
+
+def _read(handle: int, *, message_only: bool) -> Window:
+    """Return what one window shows; its role is a first guess without a look at the others."""
+    style = user32.GetWindowLongW(handle, user32.GWL_STYLE)
+    class_name = class_of(handle)
+    visible = bool(style & user32.WS_VISIBLE)
+    owner = 0 if message_only else user32.GetWindow(handle, user32.GW_OWNER) or 0
+    return Window(
+        handle,
+        text_of(handle),
+        class_name,
+        visible,
+        not style & user32.WS_DISABLED,
+        owner,
+        user32.GetWindowThreadProcessId(handle, None),
+        _first_role(class_name, owner, handle, visible=visible, message_only=message_only),
+    )
+
+
+def is_helper(class_name: str) -> bool:
+    """Return whether windows of that class are made by the system for a program, and mean nothing to it (pure)."""
+    return class_name in _HELPERS or class_name.startswith(_HELPER_BEGINNINGS)
+
+
+def _first_role(class_name: str, owner: int, handle: int, *, visible: bool, message_only: bool) -> str:
+    if is_helper(class_name):
+        return "helper"
+    if message_only:
+        return "message-only"
+    if class_name == CONSOLE:
+        return "console"
+    if not visible:
+        return "hidden"
+    if owner:
+        return "owned"
+    return "tool" if user32.GetWindowLongW(handle, user32.GWL_EXSTYLE) & user32.WS_EX_TOOLWINDOW else "main"
+
+
+def _with_role(window: Window, family: list[Window]) -> Window:
+    """Return *window* as a dialog with its texts and buttons, or as it is."""
+    if window.role not in ("main", "owned") or not window.enabled or not _is_dialog(window, family):
+        return window
+    texts, buttons = _content(window.handle)
+    return Window(
+        window.handle,
+        window.title,
+        window.class_name,
+        window.visible,
+        window.enabled,
+        window.owner,
+        window.thread,
+        "dialog",
+        texts,
+        buttons,
+    )
+
+
+def _is_dialog(window: Window, family: list[Window]) -> bool:
+    if window.owner:
+        return bool(user32.GetWindowLongW(window.owner, user32.GWL_STYLE) & user32.WS_DISABLED)
+    others = [w for w in family if w.handle != window.handle and w.role not in ("helper", "console", "message-only")]
+    same_thread = [w for w in others if w.visible and w.thread == window.thread]
+    if same_thread and not any(w.enabled for w in same_thread):
+        return True
+    # A program that is nothing but a message box has that as its main window.
+    return bool(others) and window.class_name == DIALOG and _looks_like_message_box(window.handle)
+
+
+# --------------------------------------------------------------------------- what they show
+
+
+def text_of(window: int) -> str:
+    """Return the text of a window as the window manager keeps it; asks nobody, so that nobody can keep us waiting."""
+    buffer = ctypes.create_unicode_buffer(_TEXT)
+    user32.InternalGetWindowText(window, buffer, _TEXT)
+    return buffer.value
+
+
+def class_of(window: int) -> str:
+    """Return the name of a window's class, empty if it is gone."""
+    buffer = ctypes.create_unicode_buffer(_CLASS)
+    user32.GetClassNameW(window, buffer, _CLASS)
+    return buffer.value
+
+
+def _visible_children(window: int) -> list[int]:
+    found = _collect("EnumChildWindows", lambda each: user32.EnumChildWindows(window, each, 0))
+    return [h for h in found if user32.GetWindowLongW(h, user32.GWL_STYLE) & user32.WS_VISIBLE]
+
+
+def _content(window: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the texts and the buttons of a dialog.
+
+    Toolkits name their classes after those of Windows (`WindowsForms10.BUTTON.app.0...`, `TButton`); those that draw for themselves show nothing here.
+    """
+    texts, buttons = [], []
+    for child in _visible_children(window):
+        name, text = class_of(child).lower(), text_of(child).strip()
+        if not text:
+            continue
+        if "static" in name:
+            texts.append(text)
+        elif "button" in name and user32.GetWindowLongW(child, user32.GWL_STYLE) & _BUTTON_KIND in _PUSH_BUTTONS:
+            buttons.append(text.replace("&&", "\0").replace("&", "").replace("\0", "&"))  # & underlines the next letter
+    return tuple(texts), tuple(buttons)
+
+
+def _looks_like_message_box(window: int) -> bool:
+    """Return whether a window has what MessageBox makes, and nothing else: an icon, a text, and buttons with its numbers."""
+    statics = buttons = 0
+    for child in _visible_children(window):
+        name = class_of(child)
+        if name == "Static":
+            statics += 1
+        elif name == "Button" and user32.GetDlgCtrlID(child) in _BOX_BUTTONS:
+            buttons += 1
+        else:
+            return False
+    return buttons > 0 and 0 < statics <= _BOX_STATICS
+
+
+# --------------------------------------------------------------------------- do they answer
+
+
+def ask(window: int, message: int, w: int, l: int, timeout_ms: int) -> tuple[int | None, int]:  # noqa: E741 - as Microsoft names them
+    """Send a message and wait for its answer, for *timeout_ms* at the most; less if the window is known to hang.
+
+    Returns:
+        The answer and 0, or None and GetLastError: ERROR_TIMEOUT (1460), 1400 when the window is gone, 5 when we may not.
+    """
+    answer = ctypes.c_size_t()
+    flags = user32.SMTO_ABORTIFHUNG | user32.SMTO_ERRORONEXIT
+    ctypes.set_last_error(0)
+    if user32.SendMessageTimeoutW(window, message, w, l, flags, timeout_ms, ctypes.byref(answer)):
+        return answer.value, 0
+    # The page of SendMessageTimeout: a failure without an error number is a time-out, too.
+    return None, last_error() or TIMED_OUT
+
+
+def hung(seen: Iterable[Window]) -> bool | None:
+    """Return whether the windows that a person sees do not answer; None when there is no window, or nobody may ask.
+
+    One question to each thread, less than a second for all of them: a window that is only busy for that long counts as hung as well.
+    """
+    own = [w for w in seen if w.role in ("main", "owned", "tool", "dialog", "hidden")]
+    asked = [w for w in own if w.visible] or own
+    frontmost: dict[int, Window] = {}
+    for window in asked:
+        frontmost.setdefault(window.thread, window)
+    deadline = time.monotonic() + _PROBES_S
+    answers = []
+    for window in frontmost.values():
+        if user32.IsHungAppWindow(window.handle):
+            return True
+        left_ms = int((deadline - time.monotonic()) * 1000)
+        if left_ms <= 0:
+            break
+        answers.append(_answers(window.handle, min(_PROBE_MS, left_ms)))
+        if answers[-1] is False:
+            return True
+    return False if True in answers else None
+
+
+def _answers(window: int, timeout_ms: int) -> bool | None:
+    """Return whether a window answers WM_NULL, None if it is gone or we may not ask it."""
+    answer, error = ask(window, user32.WM_NULL, 0, 0, timeout_ms)
+    if answer is not None:
+        return True
+    return False if error == TIMED_OUT else None

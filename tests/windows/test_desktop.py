@@ -1,0 +1,437 @@
+"""Windows: what is seen of them, and the requests that go through them."""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "win32"
+
+import ctypes
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from endtask._backends.windows import desktop, handles, window_list
+from endtask.model import Request, Window
+from tests.windows.lab import STOPPED_BY_ITSELF, UNDER_WINE
+
+if TYPE_CHECKING:
+    from endtask.model import Receipt
+    from tests.windows.lab import Lab, Target
+
+WM_CLOSE = Request("WM_CLOSE", "window", 0x10)
+WM_CLOSE_UNATTENDED = Request("WM_CLOSE", "window", 0x10, "unattended")
+WM_ENDSESSION = Request("WM_ENDSESSION", "window", 0x16)
+WM_QUIT = Request("WM_QUIT", "window", 0x12)
+
+
+def send(target: Target, request: Request) -> Receipt:
+    """Send one request through a pin of its own."""
+    with handles.open_pin(target.pid) as pin:
+        return desktop.send_window(pin, request, 1.5)
+
+
+def by_title(target: Target) -> dict[str, Window]:
+    """Return the windows of a target that have a title."""
+    return {w.title: w for w in desktop.windows(target.pid) if w.title}
+
+
+# --------------------------------------------------------------------------- what is seen
+
+
+def test_every_window_is_seen_with_its_role(lab: Lab) -> None:
+    """Visible, hidden, owned, tool and disabled windows are all listed, child windows are not."""
+    target = lab.start("etwindow", "owned")
+    seen = by_title(target)
+    assert {t: w.role for t, w in seen.items() if w.role != "helper"} == {
+        "owner": "hidden",
+        "owned": "owned",
+        "tool": "tool",
+        "disabled": "main",
+    }
+    assert (seen["owned"].owner, seen["owned"].thread) == (seen["owner"].handle, seen["owner"].thread)
+    assert [w.enabled for w in (seen["owned"], seen["tool"], seen["disabled"])] == [True, True, False]
+    assert seen["owner"].class_name == "endtask target"
+
+
+def test_a_message_only_window_is_seen_as_what_it_is(lab: Lab) -> None:
+    """EnumWindows does not list it."""
+    target = lab.start("etwindow", "message-only")
+    assert by_title(target)["message only"].role == "message-only"
+
+
+@pytest.mark.parametrize("mode", ["none", "queue"])
+def test_a_program_without_windows_has_none(lab: Lab, mode: str) -> None:
+    """What the system made for it does not count."""
+    assert [w for w in desktop.windows(lab.start("etwindow", mode).pid) if w.role != "helper"] == []
+
+
+def test_nobody_has_no_windows() -> None:
+    """A pid that nobody has is no error."""
+    assert desktop.windows(999_996) == ()
+
+
+def test_a_dialog_is_read_with_its_texts_and_buttons(lab: Lab) -> None:
+    """The question that a person sees, in words."""
+    target = lab.start("etwindow", "dialog-open")
+    (dialog,) = [w for w in desktop.windows(target.pid) if w.role == "dialog"]
+    assert (dialog.title, dialog.texts) == ("etwindow", ("Save changes to Untitled?",))
+    assert dialog.buttons == ("Yes", "No", "Cancel")
+    assert dialog.owner == by_title(target)["main"].handle
+    assert not by_title(target)["main"].enabled
+
+
+def test_titles_and_their_owners(lab: Lab) -> None:
+    """Wildcards, any case; a hidden window has no title that a person could mean."""
+    target = lab.start("etwindow", "close", text="Quarter [3] *.txt")
+    hidden = lab.start("etwindow", "hidden")
+    assert desktop.titles(target.pid) == ("Quarter [3] *.txt",)
+    assert desktop.titles(hidden.pid) == ()
+    for pattern in ("Quarter [3] *.txt", "quarter*", "*[3]*", "QUARTER ?3? ?.TXT", "*"):
+        assert target.pid in desktop.title_owners(pattern), pattern
+    for pattern in ("quarter", "*4*", "", "Quarter [3] ?", "hidden"):
+        assert target.pid not in desktop.title_owners(pattern), pattern
+    assert hidden.pid not in desktop.title_owners("hidden")
+
+
+# --------------------------------------------------------------------------- does it answer
+
+
+def test_a_program_that_answers_does_not_hang(lab: Lab) -> None:
+    """One question, answered at once."""
+    target = lab.start("etwindow", "swallow")
+    assert desktop.hung(desktop.windows(target.pid)) is False
+    hidden = lab.start("etwindow", "hidden")
+    assert desktop.hung(desktop.windows(hidden.pid)) is False
+
+
+def test_a_hung_program_is_known_within_a_second(lab: Lab) -> None:
+    """Long before Windows itself calls it hung, which takes five seconds."""
+    target = lab.start("etwindow", "hang")
+    seen = desktop.windows(target.pid)
+    begin = time.perf_counter()
+    assert desktop.hung(seen) is True
+    assert time.perf_counter() - begin < 1.0
+
+
+def test_a_suspended_program_does_not_answer_either(lab: Lab) -> None:
+    """Its windows are there and dead; that it is suspended is another fact."""
+    target = lab.start("etwindow", "close")
+    target.suspend()
+    assert desktop.hung(desktop.windows(target.pid)) is True
+    target.resume()
+    assert desktop.hung(desktop.windows(target.pid)) is False
+
+
+def test_without_a_window_nobody_can_be_asked() -> None:
+    """None is neither yes nor no."""
+    assert desktop.hung(()) is None
+    assert desktop.hung([Window(0x7FFFFFF0, role="main", visible=True)]) is None  # it is gone
+
+
+# --------------------------------------------------------------------------- WM_CLOSE
+
+
+def test_wm_close_ends_a_program_with_a_window(lab: Lab) -> None:
+    """Once, to its window, and the receipt says so."""
+    target = lab.start("etwindow", "close")
+    receipt = send(target, WM_CLOSE)
+    assert (receipt.request, receipt.status, receipt.at_s) == ("WM_CLOSE", "delivered", 1.5)
+    assert receipt.detail == 'to 1 window "main"'
+    assert target.wait_exit() == STOPPED_BY_ITSELF
+    assert target.heard("WM_CLOSE") == 1
+
+
+def test_wm_close_goes_to_every_main_window(lab: Lab) -> None:
+    """A program with two windows is closed by closing both."""
+    target = lab.start("etwindow", "two")
+    receipt = send(target, WM_CLOSE)
+    assert receipt.status == "delivered"
+    assert receipt.detail.startswith("to 2 windows ")
+    assert target.wait_exit() == STOPPED_BY_ITSELF
+
+
+def test_a_program_of_the_console_subsystem_with_a_window_is_asked_the_same_way(lab: Lab) -> None:
+    """What counts is the window."""
+    target = lab.start("etconsole", "window")
+    assert send(target, WM_CLOSE).status == "delivered"
+    assert target.wait_exit() == STOPPED_BY_ITSELF
+
+
+def test_a_program_that_swallows_wm_close_keeps_all_its_windows(lab: Lab) -> None:
+    """The helper windows of the system are not asked: WM_CLOSE would destroy the input method's (facts: finding 7)."""
+    target = lab.start("etwindow", "swallow")
+    before = {(w.handle, w.class_name, w.visible) for w in target.windows}
+    assert send(target, WM_CLOSE).status == "delivered"
+    target.wait_for("WM_CLOSE")
+    assert desktop.hung(desktop.windows(target.pid)) is False  # it has handled everything that was sent
+    assert {(w.handle, w.class_name, w.visible) for w in target.windows} == before
+    if UNDER_WINE:
+        assert "IME" in {name for _handle, name, _visible in before}  # else this test shows nothing
+
+
+def test_wm_close_opens_the_question_once_and_does_not_answer_it(lab: Lab) -> None:
+    """A second WM_CLOSE would press Cancel (facts: finding 6): while the question is open, none is sent, whoever asks."""
+    target = lab.start("etwindow", "dialog")
+    assert send(target, WM_CLOSE).status == "delivered"
+    target.wait_for("dialog open")
+    receipt = send(target, WM_CLOSE)
+    assert receipt.status == "impossible"
+    expected = 'a dialog "etwindow" ("Save changes to Untitled?") with [Yes], [No], [Cancel] waits for a person'
+    assert receipt.detail.startswith(expected)
+    assert send(target, WM_CLOSE).status == "impossible"
+    assert desktop.hung(desktop.windows(target.pid)) is False
+    assert (target.heard("WM_CLOSE"), target.heard("answer")) == (1, 0)
+    assert [w.role for w in desktop.windows(target.pid) if w.class_name == "#32770"] == ["dialog"]
+
+
+def test_unattended_wm_close_goes_past_a_dialog_to_the_window_behind_it(lab: Lab) -> None:
+    """Nobody sits there to answer; the dialog itself is not answered by us either."""
+    target = lab.start("etwindow", "dialog-open")
+    receipt = send(target, WM_CLOSE_UNATTENDED)
+    assert (receipt.status, receipt.detail) == ("delivered", 'to 1 window "main"')
+    target.wait_for("WM_CLOSE")
+    assert target.heard("answer") == 0
+
+
+def test_a_program_that_hides_is_seen_to_have_hidden(lab: Lab) -> None:
+    """To the tray: it answers, and its window is not visible any more."""
+    target = lab.start("etwindow", "hide")
+    assert send(target, WM_CLOSE).detail == 'to 1 window "main"'
+    target.wait_for("hidden")
+    assert by_title(target)["main"].role == "hidden"
+    assert desktop.hung(desktop.windows(target.pid)) is False
+
+
+def test_a_program_with_hidden_windows_only_is_asked_by_those(lab: Lab) -> None:
+    """There is nothing else that could be asked."""
+    target = lab.start("etwindow", "hidden")
+    receipt = send(target, WM_CLOSE)
+    assert (receipt.status, receipt.detail) == ("delivered", 'to 1 hidden window "hidden"')
+    assert target.wait_exit() == STOPPED_BY_ITSELF
+
+
+def test_visible_windows_are_asked_and_hidden_ones_left_alone(lab: Lab) -> None:
+    """A window that a hidden one owns is a main window to whoever sees it."""
+    target = lab.start("etwindow", "owned")
+    receipt = send(target, WM_CLOSE)
+    assert receipt.status == "delivered"
+    for title in ("owned", "tool", "disabled"):
+        target.wait_for(f'WM_CLOSE "{title}"')
+    assert desktop.hung(desktop.windows(target.pid)) is False
+    assert target.heard('WM_CLOSE "owner"') == 0
+    assert send(target, WM_CLOSE).detail == 'to 1 hidden window "owner"'
+    assert target.wait_exit() == STOPPED_BY_ITSELF
+
+
+@pytest.mark.parametrize("mode", ["message-only", "none", "queue"])
+@pytest.mark.parametrize("request_", [WM_CLOSE, WM_ENDSESSION])
+def test_without_a_window_it_is_impossible_and_nothing_is_sent(lab: Lab, mode: str, request_: Request) -> None:
+    """A message-only window is no window that a person could close."""
+    target = lab.start("etwindow", mode)
+    receipt = send(target, request_)
+    assert receipt.status == "impossible"
+    assert receipt.detail.startswith("it has no window that could be asked")
+    assert ("message-only" in receipt.detail) == (mode == "message-only")
+    assert target.texts == [target.texts[0]]
+
+
+def test_wm_close_waits_in_the_queue_of_a_suspended_program(lab: Lab) -> None:
+    """Delivered means queued: it is handled when the program runs on."""
+    target = lab.start("etwindow", "close")
+    target.suspend()
+    assert send(target, WM_CLOSE).status == "delivered"
+    assert target.running
+    target.resume()
+    assert target.wait_exit() == STOPPED_BY_ITSELF
+
+
+@pytest.mark.parametrize("request_", [WM_CLOSE, WM_ENDSESSION, WM_QUIT])
+def test_a_program_that_has_ended_is_gone(lab: Lab, request_: Request) -> None:
+    """Also while its pid can still be opened, because somebody holds a handle."""
+    target = lab.start("etwindow", "close")
+    with handles.open_pin(target.pid) as pin:
+        assert desktop.send_window(pin, WM_CLOSE, 0.0).status == "delivered"
+        target.wait_exit()
+        receipt = desktop.send_window(pin, request_, 0.0)
+    assert (receipt.status, receipt.detail) == ("gone", "it had exited already")
+
+
+def test_only_the_pinned_process_is_asked(lab: Lab) -> None:
+    """Its twin hears nothing."""
+    target, twin = lab.start("etwindow", "close"), lab.start("etwindow", "close")
+    send(target, WM_CLOSE)
+    target.wait_exit()
+    assert twin.running
+    assert desktop.hung(desktop.windows(twin.pid)) is False
+    assert twin.heard("WM_CLOSE") == 0
+
+
+# --------------------------------------------------------------------------- the end of the session
+
+
+def test_the_end_of_the_session_is_announced_and_then_comes(lab: Lab) -> None:
+    """A program that saves then, saves and ends."""
+    target = lab.start("etwindow", "save")
+    receipt = send(target, WM_ENDSESSION)
+    assert receipt.status == "delivered"
+    assert receipt.detail.startswith('to 1 window "main"; it agreed')
+    assert target.wait_exit() == STOPPED_BY_ITSELF
+    assert target.texts[1:4] == ["WM_QUERYENDSESSION 0x1", "WM_ENDSESSION 1 0x1", "saved"]
+
+
+def test_a_veto_is_read_back_and_the_session_goes_on(lab: Lab) -> None:
+    """The one message with a yes or no; after a no, the window hears that the session does not end."""
+    target = lab.start("etwindow", "veto")
+    receipt = send(target, WM_ENDSESSION)
+    assert receipt.status == "vetoed"
+    assert receipt.detail.startswith('window "main" answered no to WM_QUERYENDSESSION')
+    target.wait_for("WM_ENDSESSION 0")
+    assert target.heard("WM_ENDSESSION 1") == 0
+    assert target.running
+
+
+@pytest.mark.needs_windows("Wine 8 does not keep the reason that a program gives")
+def test_a_veto_comes_with_the_reason_that_the_program_gave(lab: Lab) -> None:
+    """ShutdownBlockReasonCreate, read by ShutdownBlockReasonQuery."""
+    assert '"etwindow burns a disc"' in send(lab.start("etwindow", "veto"), WM_ENDSESSION).detail
+
+
+def test_all_windows_are_asked_before_any_hears_the_end(lab: Lab) -> None:
+    """Two windows, two questions, then twice the end."""
+    target = lab.start("etwindow", "two")
+    assert send(target, WM_ENDSESSION).detail.endswith("; all agreed to WM_QUERYENDSESSION")
+    target.wait_for("WM_ENDSESSION 1", 2)
+    kinds = [text.split()[0] for text in target.texts[1:]]
+    assert kinds == ["WM_QUERYENDSESSION"] * 2 + ["WM_ENDSESSION"] * 2
+    assert target.running  # its window procedure does nothing about it, which is what the system's own does, too
+
+
+@pytest.mark.parametrize("mode", ["hang", "suspended"])
+def test_a_program_that_does_not_answer_is_not_told_that_the_session_ends(lab: Lab, mode: str) -> None:
+    """No answer is no yes; and we do not wait for it for long."""
+    target = lab.start("etwindow", "hang" if mode == "hang" else "save")
+    if mode == "suspended":
+        target.suspend()
+    begin = time.perf_counter()
+    receipt = send(target, WM_ENDSESSION)
+    assert receipt.status == "failed"
+    assert "did not answer WM_QUERYENDSESSION within 1 s" in receipt.detail
+    assert time.perf_counter() - begin < 2.5
+    if mode == "suspended":
+        target.resume()
+        target.wait_for("WM_ENDSESSION 0")  # it was told at once that the session goes on
+        assert target.heard("saved") == 0
+
+
+def test_the_question_of_an_open_dialog_does_not_hinder_the_end_of_the_session(lab: Lab) -> None:
+    """Its message loop hands on the messages of the other windows."""
+    target = lab.start("etwindow", "dialog-open")
+    assert send(target, WM_ENDSESSION).status == "delivered"
+    target.wait_for("WM_ENDSESSION 1")
+    assert target.heard("answer") == 0
+
+
+# --------------------------------------------------------------------------- WM_QUIT
+
+
+@pytest.mark.parametrize("mode", ["close", "swallow", "hide", "hidden", "queue", "message-only"])
+def test_wm_quit_leaves_the_message_loop(lab: Lab, mode: str) -> None:
+    """Whatever the program thinks of WM_CLOSE, and without any of it."""
+    target = lab.start("etwindow", mode)
+    receipt = send(target, WM_QUIT)
+    assert receipt.status == "delivered"
+    assert receipt.detail.endswith("with a message queue")
+    assert target.wait_exit() == STOPPED_BY_ITSELF
+    assert target.heard("WM_CLOSE") == 0
+
+
+@pytest.mark.parametrize("request_", [WM_QUIT, Request("WM_QUIT", "window", 0x12, "unattended")])
+def test_wm_quit_is_refused_while_a_dialog_is_open(lab: Lab, request_: Request) -> None:
+    """It would answer the question as no button does, and lose what it asked about."""
+    target = lab.start("etwindow", "dialog-open")
+    receipt = send(target, request_)
+    assert receipt.status == "impossible"
+    assert '"Save changes to Untitled?"' in receipt.detail
+    assert "WM_QUIT would answer it" in receipt.detail
+    assert desktop.hung(desktop.windows(target.pid)) is False
+    assert target.heard("answer") == 0
+
+
+def test_wm_quit_needs_a_message_queue(lab: Lab) -> None:
+    """A console program has none."""
+    target = lab.start("etconsole", "none")
+    receipt = send(target, WM_QUIT)
+    assert (receipt.status, receipt.detail) == ("impossible", "none of its threads has a message queue")
+    assert target.running
+
+
+# --------------------------------------------------------------------------- the rules, without any window
+
+
+def window(handle: int, role: str = "main", **fields: object) -> Window:
+    """Return a window of thread 1."""
+    defaults = {"visible": role != "hidden", "thread": 1, "title": f"w{handle}"}
+    return Window(handle, role=role, **{**defaults, **fields})  # type: ignore[arg-type]  # a shorthand of the tests
+
+
+def test_a_window_that_is_disabled_for_reasons_of_the_program_is_asked() -> None:
+    """Only a dialog's own thread is held by it."""
+    disabled, other = window(1, enabled=False), window(2, thread=2)
+    dialog = window(3, "dialog", owner=2, thread=2)
+    assert desktop.close_targets([disabled])[0] == [disabled]
+    assert desktop.close_targets([disabled, other, dialog])[0] == [disabled, other]
+    held = window(2, thread=2, enabled=False)
+    assert desktop.close_targets([disabled, held, dialog])[0] == [disabled]
+
+
+def test_windows_of_the_system_are_never_asked() -> None:
+    """Not even if there is nothing else."""
+    system = [window(1, "helper"), window(2, "console"), window(3, "message-only", visible=False)]
+    targets, why = desktop.close_targets(system)
+    assert targets == []
+    assert "1 message-only and that of its console" in why
+
+
+def test_a_dialog_without_an_owner_is_never_asked() -> None:
+    """It would be answered."""
+    assert desktop.close_targets([window(1, "dialog"), window(2, "hidden")])[0] == []
+
+
+def test_long_lists_of_windows_are_cut() -> None:
+    """Three titles are enough."""
+    assert desktop.in_words([window(n) for n in range(5)]) == '5 windows "w0", "w1", "w2", ...'
+    assert desktop.in_words([window(1, title="")]) == "1 window"
+
+
+@pytest.mark.parametrize(
+    ("class_name", "helper"),
+    [
+        ("IME", True),
+        ("MSCTFIME UI", True),
+        ("PseudoConsoleWindow", True),
+        (".NET-BroadcastEventWindow.4.0.0.0.1.0", True),
+        ("ConsoleWindowClass", False),
+        ("Notepad", False),
+        ("", False),
+    ],
+)
+def test_classes_that_the_system_makes(class_name: str, helper: bool) -> None:
+    """Closing them destroys them and tells the program nothing."""
+    assert window_list.is_helper(class_name) is helper
+
+
+# --------------------------------------------------------------------------- dialogs of other shapes
+
+_user32 = ctypes.WinDLL("user32", use_last_error=True)
+
+
+def test_a_window_that_is_gone_reads_as_nothing() -> None:
+    """Window handles are given away anew; one that means nothing is no error."""
+    assert (window_list.owner_pid(0x7FFFFFF0), window_list.text_of(0x7FFFFFF0), window_list.class_of(0x7FFFFFF0)) == (
+        0,
+        "",
+        "",
+    )
+    assert window_list.ask(0x7FFFFFF0, 0, 0, 0, 100) == (None, window_list.INVALID_WINDOW)

@@ -234,4 +234,5 @@ def test_waiting_is_not_polling(herd: list[int]) -> None:
     report = _api.wait([_NAME], Filter(), policy, backend=backend)
     assert {t.outcome for t in report.targets} == {"running"}
     assert len(report.targets) == len(herd)
-    assert backend.turns <= 2
+    # Each target has its own deadline, as late as it was begun; a poll every few milliseconds would be far more.
+    assert backend.turns <= 1 + len(herd)

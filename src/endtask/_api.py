@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Callable, Generator, Iterable, Sequence
+    from types import FrameType
 
     from endtask._backends.base import Backend
     from endtask._find import Found
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from endtask.model import Event, Facts, Filter, Forecast, PidRef, Policy, Reason, Request, Row, Scope
 
     Steps = Generator[float, list[int], Report]
+    Handler = Callable[[int, FrameType | None], object] | None
 else:
     import _signal  # `signal` costs 2.4 ms at start-up, its C module nothing
 
@@ -141,7 +143,7 @@ def drive(session: Session) -> Report:
     """
     steps = session.steps()
     waiter = session.waiter
-    with _Deaf() as deaf:
+    with _deaf() as deaf:
         try:
             timeout_s = next(steps)
             while True:
@@ -162,27 +164,77 @@ def drive(session: Session) -> Report:
 
 
 class _Deaf:
-    """Holds SIGINT back in this thread, where the system can (pthread_sigmask(3)); what comes meanwhile comes at `listen`."""
+    """Holds SIGINT back in this thread by its mask (pthread_sigmask(3)); what comes meanwhile comes at `listen`."""
 
     def __init__(self) -> None:
-        self._signal = None if not hasattr(_signal, "pthread_sigmask") else _signal
+        self._mask = _signal.pthread_sigmask if hasattr(_signal, "pthread_sigmask") else None
+        self._how = [int(getattr(_signal, name, 0)) for name in ("SIG_BLOCK", "SIG_SETMASK")]
         self._before: Iterable[int] = ()
 
     def __enter__(self) -> _Deaf:  # noqa: PYI034  # `Self` needs Python 3.11
-        if self._signal is not None:
-            self._before = self._signal.pthread_sigmask(self._signal.SIG_BLOCK, (self._signal.SIGINT,))
+        self._before = self._set(0, (_signal.SIGINT,))
         return self
 
+    def _set(self, how: int, numbers: Iterable[int]) -> Iterable[int]:
+        return () if self._mask is None else self._mask(self._how[how], numbers)
+
     def listen(self) -> None:
-        if self._signal is not None:
-            self._signal.pthread_sigmask(self._signal.SIG_SETMASK, self._before)
+        """Hear it from now on, and what was held back at once."""
+        self._set(1, self._before)
 
     def ignore(self) -> None:
-        if self._signal is not None:
-            self._signal.pthread_sigmask(self._signal.SIG_BLOCK, (self._signal.SIGINT,))
+        """Hold it back from now on."""
+        self._set(0, (_signal.SIGINT,))
 
     def __exit__(self, *_exception: object) -> None:
         self.listen()
+
+
+class _DeafByHandler(_Deaf):
+    """The same without masks (Windows): a handler notes the signal, in the main thread, which alone hears it.
+
+    What the program itself wanted to do at Ctrl+C is done later, not instead.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._handler: Handler = None
+        self._listening = False
+        self._noted = False
+
+    def __enter__(self) -> _DeafByHandler:  # noqa: PYI034
+        handler = _signal.getsignal(_signal.SIGINT)
+        if callable(handler):  # else it is ignored, or not Python's affair
+            try:
+                _signal.signal(_signal.SIGINT, self._on_signal)
+                self._handler = handler
+            except ValueError:
+                pass  # ignored: not the main thread, which nothing can interrupt
+        return self
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._listening and self._handler is not None:
+            self._handler(number, frame)
+        else:
+            self._noted = True
+
+    def listen(self) -> None:
+        self._listening = True
+        if self._noted and self._handler is not None:
+            self._noted = False
+            self._handler(_signal.SIGINT, None)
+
+    def ignore(self) -> None:
+        self._listening = False
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._handler is not None:
+            _signal.signal(_signal.SIGINT, self._handler)
+            self.listen()
+
+
+def _deaf() -> _Deaf:
+    return _Deaf() if hasattr(_signal, "pthread_sigmask") else _DeafByHandler()
 
 
 def stop(

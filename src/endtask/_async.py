@@ -1,7 +1,12 @@
-"""The asynchronous driver: the same run, awaited on one descriptor, without threads.
+"""The asynchronous driver: the same run, awaited without threads of its own.
 
-A run waits on one epoll descriptor, and an epoll descriptor is itself readable when something in it is ready (epoll(7)),
-so asyncio and trio can wait for it like for a socket.
+Two ways to be woken, by what the waiter has to offer:
+
+- A descriptor (Linux). A run waits on one epoll descriptor, and an epoll descriptor is itself readable when something in it is ready (epoll(7)),
+  so asyncio and trio can wait for it like for a socket.
+- News (Windows). The system calls from a thread of its own when a handle is signalled, and that call is handed over to the event loop.
+  So it works in every loop, also in asyncio's Selector loop, which waits for sockets only; rejected: `IocpProactor.wait_for_handle`, which is private.
+
 Decision: no dependency on sniffio or anyio; trio is asked only if it has been imported, because a trio program has imported it.
 """
 
@@ -12,6 +17,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from endtask._api import Session
+    from endtask._backends.base import Waiter
     from endtask.model import Report
 
 
@@ -23,13 +29,13 @@ async def drive(session: Session) -> Report:
     """
     steps = session.steps()
     waiter = session.waiter
-    readable = _readable_trio if _in_trio() else _readable_asyncio
+    turn = _turn_trio if _in_trio() else _turn_asyncio
     try:
         timeout_s = next(steps)
         while True:
             if waiter.poll_s is not None:
                 timeout_s = min(timeout_s, waiter.poll_s)
-            await readable(waiter.fileno(), timeout_s)
+            await turn(waiter, timeout_s)
             timeout_s = steps.send(waiter.wait(0))
     except StopIteration as done:
         report: Report = done.value
@@ -43,8 +49,8 @@ def _in_trio() -> bool:
     return trio is not None and bool(trio.lowlevel.in_trio_run())
 
 
-async def _readable_asyncio(fd: int, timeout_s: float) -> None:
-    """Wait until *fd* is readable or the time is up."""
+async def _turn_asyncio(waiter: Waiter, timeout_s: float) -> None:
+    """Wait until the waiter has something to say or the time is up."""
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -54,18 +60,49 @@ async def _readable_asyncio(fd: int, timeout_s: float) -> None:
         if not ready.done():
             ready.set_result(None)
 
-    loop.add_reader(fd, wake)
+    def tell() -> None:
+        try:
+            loop.call_soon_threadsafe(wake)
+        except RuntimeError:
+            pass  # ignored: the loop has been closed, and nobody waits any more
+
+    fd = waiter.fileno()
     timer = loop.call_later(timeout_s, wake)
     try:
+        if fd is None:
+            waiter.on_news(tell)
+        else:
+            loop.add_reader(fd, wake)
         await ready
     finally:
         timer.cancel()
-        loop.remove_reader(fd)
+        if fd is None:
+            waiter.on_news(None)
+        else:
+            loop.remove_reader(fd)
 
 
-async def _readable_trio(fd: int, timeout_s: float) -> None:
-    """Wait until *fd* is readable or the time is up."""
+async def _turn_trio(waiter: Waiter, timeout_s: float) -> None:
+    """Wait until the waiter has something to say or the time is up."""
     import trio
 
-    with trio.move_on_after(timeout_s):
-        await trio.lowlevel.wait_readable(fd)
+    fd = waiter.fileno()
+    if fd is not None:
+        with trio.move_on_after(timeout_s):
+            await trio.lowlevel.wait_readable(fd)
+        return
+    token = trio.lowlevel.current_trio_token()
+    ready = trio.Event()
+
+    def tell() -> None:
+        try:
+            token.run_sync_soon(ready.set)
+        except trio.RunFinishedError:
+            pass  # ignored: nobody waits any more
+
+    waiter.on_news(tell)
+    try:
+        with trio.move_on_after(timeout_s):
+            await ready.wait()
+    finally:
+        waiter.on_news(None)

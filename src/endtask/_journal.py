@@ -20,10 +20,16 @@ _LIMIT = 256 * 1024
 
 
 def _path() -> str:
+    return os.path.join(_state_folder(), "endtask", "asked")
+
+
+def _state_folder() -> str:
     base = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(base):  # a relative one is to be ignored (XDG base directory specification)
-        base = os.path.join(os.path.expanduser("~"), ".local", "state")
-    return os.path.join(base, "endtask", "asked")
+    if os.path.isabs(base):  # a relative one is to be ignored (XDG base directory specification)
+        return base
+    if os.sep == "\\":  # "Known folders", FOLDERID_LocalAppData: of this user, on this machine
+        return os.environ.get("LOCALAPPDATA") or os.path.join(os.path.expanduser("~"), "AppData", "Local")
+    return os.path.join(os.path.expanduser("~"), ".local", "state")
 
 
 def _boot() -> str:
@@ -51,7 +57,9 @@ def remember(report: Report) -> None:
     path = _path()
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_BINARY"):  # the last one keeps line ends as they are, on Windows
+            flags |= getattr(os, name, 0)
         fd = os.open(path, flags, 0o600)
         try:
             if os.fstat(fd).st_size > _LIMIT:

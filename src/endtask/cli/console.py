@@ -5,6 +5,7 @@ Decision: not `print`, because of what the other end may do in the middle of a r
 - It closes (`| head`), or the disk is full: the text is dropped, the stop goes on, the exit code stays true.
 - It stops reading (`| less`, Ctrl+S): a blocking write would hold back the next step of the plan, or the thaw of a frozen tree.
   So text is written only as far as the other end takes it at once, and the rest at the end of the run.
+  Where the system cannot say how far that is (Windows), a thread writes (`pump.py`).
 - It is a terminal: names of processes are other people's text, and must not reach it with control characters (`shown`).
 """
 
@@ -19,10 +20,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from endtask.cli.pump import Pump
+
     Line = str | tuple[tuple[str, str], ...]
 
 # poll(2) says "writable" for a pipe when at least one page is free, and pipe(7) lets no write of up to PIPE_BUF (4,096 on Linux) block then.
 _CHUNK = 4096
+_FILE_TYPE, _REGULAR_FILE = 0o170000, 0o100000  # inode(7); `stat` costs 2 ms
 _STYLES = {"good": "32", "warn": "33", "bad": "31", "head": "1", "dim": "2"}
 
 
@@ -62,12 +66,13 @@ class Stream:
     def __init__(self, fd: int, encoding: str = "utf-8", *, color: bool | None = None) -> None:
         self.fd = fd
         self.tty = os.isatty(fd)
-        self.color = self.tty and _color_wanted() if color is None else color
+        self.color = self.tty and _color_wanted(fd) if color is None else color
         self.error = 0
-        self._encoding = encoding
+        self._encoding = _console_encoding(fd, encoding) if self.tty else encoding
         self.busy = False
         self._backlog = bytearray()
         self._ready: Callable[[int | None], object] | None = None
+        self._pump: Pump | None = None
 
     def line(self, line: Line) -> None:
         """Write one line, made safe; never blocks."""
@@ -93,6 +98,8 @@ class Stream:
         """Write text that needs no escaping (JSON, help, what `painted` gave); never blocks."""
         if self.error:
             return
+        if os.linesep != "\n":
+            text = text.replace("\n", os.linesep)
         try:
             data = text.encode(self._encoding, "backslashreplace")
         except LookupError:
@@ -102,8 +109,15 @@ class Stream:
 
     def _push(self) -> None:
         """Write as much of the backlog as the other end takes at once."""
-        if self._ready is None:
+        if self._ready is None and self._pump is None:
             self._ready = _readiness(self.fd)
+            if self._ready is None:
+                from endtask.cli.pump import Pump
+
+                self._pump = Pump(self.fd)
+        if self._pump is not None or self._ready is None:
+            self._hand_over()
+            return
         self.busy = True
         try:
             while self._backlog and self._ready(0):
@@ -113,8 +127,19 @@ class Stream:
         finally:
             self.busy = False
 
+    def _hand_over(self) -> None:
+        """Give the backlog to the thread that writes."""
+        assert self._pump is not None
+        self._pump.put(bytes(self._backlog))
+        self._backlog.clear()
+        self.error = self._pump.error
+
     def finish(self) -> None:
         """Write what is left, blocking as long as the reader wants: the stop is over."""
+        if self._pump is not None:
+            self._pump.finish()
+            self.error = self._pump.error
+            return
         while self._backlog and not self.error:
             try:
                 if self._ready is not None:
@@ -130,20 +155,30 @@ class Stream:
         self._backlog.clear()
 
 
-def _readiness(fd: int) -> Callable[[int | None], object]:
-    """Return a function that says whether *fd* takes a write, after at most that many milliseconds (None: as long as it takes)."""
+def _readiness(fd: int) -> Callable[[int | None], object] | None:
+    """Return a function that says whether *fd* takes a write, after at most that many milliseconds (None: as long as it takes); None if nothing can."""
     poll = getattr(select, "poll", None)
     if poll is None:
-        return lambda _timeout_ms: True  # Windows: a console or a file has nothing that could be asked
+        # A file takes every write at once; a console or a pipe may not, and Windows does not say so.
+        return (lambda _timeout_ms: True) if os.fstat(fd).st_mode & _FILE_TYPE == _REGULAR_FILE else None
     poller = poll()
     poller.register(fd, getattr(select, "POLLOUT", 0))
     ready: Callable[[int | None], object] = poller.poll
     return ready
 
 
-def _color_wanted() -> bool:
-    """Return what NO_COLOR (no-color.org: present and not empty) and TERM say."""
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")
+def _color_wanted(fd: int) -> bool:
+    """Return what NO_COLOR (no-color.org: present and not empty) and the terminal say."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    from endtask._backends import understands_escapes
+
+    return understands_escapes(fd)
+
+
+def _console_encoding(fd: int, otherwise: str) -> str:
+    """Return the code page of a Windows console; Python's own streams write Unicode there, and bytes are read by the code page."""
+    return otherwise if os.linesep == "\n" else os.device_encoding(fd) or otherwise
 
 
 class Console:

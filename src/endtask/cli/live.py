@@ -1,33 +1,24 @@
 """What a terminal shows while a run is under way: a line for each process that still runs, updated in place.
 
 Decision: `rich` draws it where it is installed, and it is imported only when a run lasts long enough to be watched: most stops are over before.
-The clock in the lines is driven by SIGALRM and not by a thread, because the library may fork a guardian in the middle of a run, and a fork of a process with threads is undefined ground (fork(2), POSIX.1).
-A tick draws only: it never touches the run, and it skips its turn when it has interrupted a write or an import.
+The clock in the lines ticks by itself (`live_clock.py`). A tick draws only: it never touches the run.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-
-assert sys.platform != "win32"  # SIGALRM and signal masks: POSIX
-
-from endtask.cli.console import shown  # noqa: E402
-from endtask.cli.render import EventLines  # noqa: E402
+from endtask._backends import understands_escapes
+from endtask.cli.console import shown
+from endtask.cli.live_clock import start_clock
+from endtask.cli.render import EventLines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
-
     from rich.live import Live
     from rich.text import Text
 
     from endtask.cli.console import Console, Line, Stream
     from endtask.model import Event
 
-FIRST_TICK_S = 0.3
-TICK_S = 0.2
 _ROWS = 10
 
 
@@ -54,10 +45,7 @@ class LiveView:
         self._stream = console.out if console.out.tty and lines else console.err
         self._rows: dict[int, tuple[str, str, float]] = {}
         self._live: Live | None = None
-        self._drawing = False
-        self._failed = False
-        self._before = signal.signal(signal.SIGALRM, self._tick)
-        signal.setitimer(signal.ITIMER_REAL, FIRST_TICK_S, TICK_S)
+        self._clock = start_clock(self._tick, self._is_writing)
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
@@ -68,11 +56,10 @@ class LiveView:
 
     def close(self) -> None:
         """Take the live part away; the lines stay."""
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._before)
+        self._clock.stop()
         if self._live is not None:
             live, self._live = self._live, None
-            with _Undisturbed(self):
+            with self._clock:
                 live.stop()
 
     # ------------------------------------------------------------------ state
@@ -101,49 +88,30 @@ class LiveView:
 
     # ------------------------------------------------------------------ drawing
 
-    def _tick(self, _number: int, frame: FrameType | None) -> None:
-        """SIGALRM: draw, unless the interrupted code is one that drawing depends on."""
-        if self._drawing or self._failed or self._console.out.busy or self._console.err.busy or _importing(frame):
-            return
-        if self._live is None and not self._rows:
-            return
-        self._draw()
+    def _is_writing(self) -> bool:
+        return self._console.out.busy or self._console.err.busy
 
-    def _draw(self) -> None:
-        with _Undisturbed(self):
+    def _tick(self) -> bool:
+        """Draw; return whether another tick makes sense."""
+        if self._live is None and not self._rows:
+            return True
+        with self._clock:
             if self._live is None:
                 self._live = _start_live(self._stream)
-                if self._live is None:
-                    self._failed = True
-                    signal.setitimer(signal.ITIMER_REAL, 0)  # no clock to draw: no waking up for it
             if self._live is not None:
                 self._live.update(_renderable(self.rows(), "dim" if self._stream.color else ""), refresh=True)
+        return self._live is not None
 
     def _say(self, line: Line) -> None:
         """Write a line that stays, above the live part if they share the terminal."""
-        live, out = self._live, self._console.out
-        if live is None or self._stream is not out:
-            out.line(line)
-            return
-        from rich.text import Text
+        with self._clock:
+            live, out = self._live, self._console.out
+            if live is None or self._stream is not out:
+                out.line(line)
+                return
+            from rich.text import Text
 
-        with _Undisturbed(self):
             live.console.print(Text.from_ansi(out.painted(line)), soft_wrap=True)
-
-
-class _Undisturbed:
-    """While we draw: no tick on top, and Ctrl+C comes afterwards, or the lines on the screen would no longer be those that are taken away."""
-
-    def __init__(self, view: LiveView) -> None:
-        self._view = view
-
-    def __enter__(self) -> None:
-        self._view._drawing = True  # noqa: SLF001  # the two are one
-        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
-
-    def __exit__(self, *_: object) -> None:
-        self._view._drawing = False  # noqa: SLF001
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
 
 class _Writer:
@@ -169,14 +137,21 @@ class _Writer:
 
 def _start_live(stream: Stream) -> Live | None:
     """Return a started live display, None if `rich` is not installed or the terminal cannot do it."""
-    if os.environ.get("TERM", "") in ("", "dumb"):
+    if not understands_escapes(stream.fd):
         return None
     try:
         from rich.console import Console as RichConsole
         from rich.live import Live
     except ImportError:
         return None  # ignored: the extra is not installed, plain lines do
-    console = RichConsole(file=_Writer(stream), force_terminal=True, highlight=False, markup=False, emoji=False)  # type: ignore[arg-type]  # rich asks for a whole IO[str] and uses these four
+    console = RichConsole(
+        file=_Writer(stream),  # type: ignore[arg-type]  # rich asks for a whole IO[str] and uses these four
+        force_terminal=True,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,  # it would draw with calls of its own, on a console that understands escape sequences
+    )
     live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
     live.start()
     return live
@@ -186,12 +161,3 @@ def _renderable(rows: list[str], style: str) -> Text:
     from rich.text import Text
 
     return Text("\n".join(rows), no_wrap=True, overflow="ellipsis", style=style)
-
-
-def _importing(frame: FrameType | None) -> bool:
-    """Return whether the interrupted code is in the middle of an import: another one on top could see half a module."""
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False

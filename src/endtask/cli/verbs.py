@@ -6,7 +6,6 @@ Each is a thin line from the parsed command to one function of the library; what
 from __future__ import annotations
 
 import os
-import sys
 
 from endtask.cli import arguments
 from endtask.errors import AmbiguousError
@@ -134,8 +133,7 @@ def _listener(parsed: Parsed, console: Console, policy: Policy) -> tuple[Listene
     if parsed.has("quiet"):
         return None, _nothing
     on_terminal = console.err.tty if data else console.out.tty or console.err.tty
-    # The clock of the live view is a POSIX signal; asked for in this form, because type checkers know it.
-    if sys.platform != "win32" and on_terminal and not (data and console.out.tty):
+    if on_terminal and not (data and console.out.tty):
         from endtask.cli.live import LiveView
 
         view = LiveView(console, policy.budget_s, lines=not data, verbose=parsed.has("verbose"))

@@ -252,6 +252,10 @@ CTRL_CLOSE_EVENT = 2
 CTRL_LOGOFF_EVENT = 5
 CTRL_SHUTDOWN_EVENT = 6
 
+ENABLE_VIRTUAL_TERMINAL_PROCESSING = 0x0004
+
+GetConsoleMode: Callable[[int, ByRef], bool] = bind(_dll, "GetConsoleMode", BOOL, HANDLE, ctypes.POINTER(DWORD))
+SetConsoleMode: Callable[[int, int], bool] = bind(_dll, "SetConsoleMode", BOOL, HANDLE, DWORD)
 GetConsoleProcessList: Callable[[ByRef, int], int] = bind(_dll, "GetConsoleProcessList", DWORD, LPVOID, DWORD)
 GenerateConsoleCtrlEvent: Callable[[int, int], bool] = bind(_dll, "GenerateConsoleCtrlEvent", BOOL, DWORD, DWORD)
 GetConsoleWindow: Callable[[], int | None] = bind(_dll, "GetConsoleWindow", HANDLE)

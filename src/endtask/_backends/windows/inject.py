@@ -144,20 +144,23 @@ def _elsewhere(process: int, start: int) -> str:
 
 
 def _deaf(process: int, number: int) -> str:
-    """Return why nothing in a process would hear the event, empty if something may.
-
-    On Windows the flag silences Ctrl+C only (SetConsoleCtrlHandler page), in Wine every event (dlls/kernelbase/console.c).
-    """
-    if number == EXIT_PROCESS or (number != kernel32.CTRL_C_EVENT and ntdll.wine_get_version is None):
-        return ""
     try:
         flags = memory.read_parameters(process, environment=False).console_flags
     except OsCallError:
         return ""  # ignored: then it is sent, and what comes of it is seen
-    if not flags & memory.IGNORES_CTRL_C:
+    return deaf(flags, number, wine=ntdll.wine_get_version is not None)
+
+
+def deaf(console_flags: int, number: int, *, wine: bool) -> str:
+    """Return why nothing in a process would hear an event, empty if something may (pure).
+
+    On Windows the flag silences Ctrl+C only (SetConsoleCtrlHandler page), in Wine every event (dlls/kernelbase/console.c).
+    """
+    if number == EXIT_PROCESS or not console_flags & memory.IGNORES_CTRL_C:
         return ""
-    others = "" if number == kernel32.CTRL_C_EVENT else f", and Wine then withholds {_EVENTS[number]} as well"
-    return f"it ignores Ctrl+C (its ConsoleFlags say so){others}"
+    if number == kernel32.CTRL_C_EVENT:
+        return "it ignores Ctrl+C (its ConsoleFlags say so)"
+    return f"it ignores Ctrl+C, and Wine then withholds {_EVENTS[number]} as well" if wine else ""
 
 
 # --------------------------------------------------------------------------- what came of it

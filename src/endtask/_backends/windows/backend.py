@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from endtask._backends.windows.jobs import JobSweep
     from endtask.model import ProcessEnd, Receipt, Request
 
-# A process may have 16,777,216 handles ("Kernel objects"); other limits come first, and none of them can be asked for.
-_CAPACITY = 1 << 20
+_MOST_HANDLES = 1 << 24  # of one process, "Kernel Objects"
 
 
 class WindowsBackend(TableReader):
@@ -29,7 +28,7 @@ class WindowsBackend(TableReader):
 
     def capacity(self) -> int:
         """Return how many more pins may be open at the same time: more than there can be processes."""
-        return _CAPACITY
+        return _MOST_HANDLES - handles.open_count()
 
     def pin(self, pid: int, token: str = "") -> WindowsPin:
         """Open a handle on *pid*; one that has ended can be opened as long as anybody holds it, and `exited` tells.

@@ -207,6 +207,13 @@ def times(handle: int, pid: int = 0) -> tuple[int, int, int, int]:
     return created, ended, kernel, user
 
 
+def open_count() -> int:
+    """Return how many handles our own process has open, 0 if that cannot be told."""
+    count = DWORD()
+    known = kernel32.GetProcessHandleCount(kernel32.GetCurrentProcess(), ctypes.byref(count))
+    return count.value if known else 0
+
+
 def now_filetime() -> int:
     """Return the time of day as a FILETIME."""
     now = ULONGLONG()

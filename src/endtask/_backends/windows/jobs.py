@@ -71,35 +71,44 @@ def _ended(pin: WindowsPin) -> bool:
 
 
 class JobSweep:
-    """Puts process after process into one job, then ends the job."""
+    """Puts process after process into a job, then ends the job.
 
-    __slots__ = ("_inside", "_job", "_outside")
+    A process that is in somebody else's job can only be put into a job inside of that one ("Nested Jobs"). So there may be several of ours,
+    one for each job that the processes come from.
+    """
+
+    __slots__ = ("_inside", "_jobs", "_outside")
 
     def __init__(self) -> None:
+        self._jobs: list[int] = []
+        self._inside: dict[str, int] = {}  # job by process
+        self._outside = False
+        self._new_job()
+
+    def _new_job(self) -> int:
         job = kernel32.CreateJobObjectW(None, None)
         if not job:
             raise errors.failed("CreateJobObjectW", last_error())
-        self._job = job
-        self._inside: set[str] = set()
-        self._outside = False
+        self._jobs.append(job)
+        return job
 
     @property
     def mechanism(self) -> str:
-        """`job`, or `handle` where at least one could not be put into it."""
+        """`job`, or `handle` where at least one could not be put into one."""
         return "handle" if self._outside else "job"
 
     def hold(self, pin: Pin) -> Receipt | None:
-        """Put one process into the job, so that its children to come are inside; None when it can be ended, a receipt when not."""
+        """Put one process into a job, so that its children to come are inside; None when it can be ended, a receipt when not."""
         mine = own(pin)
         try:
             if has_exited(mine):
                 return Receipt(TERMINATE, "gone", detail=_ENDED)
             with open_more(mine, _HOLD) as handle:
-                # Born to one that is inside, it is inside already, and could not be put there twice before Windows 8.
-                if self._has(handle) or kernel32.AssignProcessToJobObject(self._job, handle):
-                    self._inside.add(str(mine.ref))
-                    return None
-            # It is in a job that takes no other one inside (ACCESS_DENIED, before Windows 8), or has just ended.
+                job = self._put(handle)
+            if job:
+                self._inside[str(mine.ref)] = job
+                return None
+            # It is in a job that takes no other one inside (before Windows 8), or has just ended.
             if _ended(mine):
                 return Receipt(TERMINATE, "gone", detail=_ENDED)
         except GoneError:
@@ -111,9 +120,21 @@ class JobSweep:
         self._outside = True
         return None
 
-    def _has(self, handle: int) -> bool:
+    def _put(self, handle: int) -> int:
+        """Put an opened process into one of our jobs; return which, 0 if none takes it."""
         found = ctypes.c_long()
-        return bool(kernel32.IsProcessInJob(handle, self._job, ctypes.byref(found)) and found.value)
+        for job in self._jobs:
+            # Born to one that is inside, it is inside already, and could not be put there twice before Windows 8.
+            if kernel32.IsProcessInJob(handle, job, ctypes.byref(found)) and found.value:
+                return job
+        for job in self._jobs:
+            if kernel32.AssignProcessToJobObject(job, handle):
+                return job
+        fresh = self._new_job()
+        if kernel32.AssignProcessToJobObject(fresh, handle):
+            return fresh
+        kernel32.CloseHandle(self._jobs.pop())
+        return 0
 
     def _by_handle(self, pin: WindowsPin) -> Receipt | None:
         """It may not be put into a job; None if it may be ended all the same."""
@@ -132,37 +153,48 @@ class JobSweep:
         return True
 
     def kill(self, pins: Sequence[Pin], at_s: float) -> list[Receipt]:
-        """End the job, and each of *pins* that is not in it by its own handle."""
+        """End the jobs, and each of *pins* that is in none by its own handle."""
         alive = [not _ended(own(pin)) for pin in pins]
-        done = bool(kernel32.TerminateJobObject(self._job, EXIT_CODE)) if self._inside else False
+        used = set(self._inside.values())
+        done = {job for job in used if kernel32.TerminateJobObject(job, EXIT_CODE)}
         receipts = []
         for pin, lives in zip(pins, alive, strict=True):
             if not lives:
                 receipts.append(Receipt(TERMINATE, "gone", at_s, _ENDED))
-            elif done and str(pin.ref) in self._inside:
+            elif self._inside.get(str(pin.ref)) in done:
                 receipts.append(Receipt(TERMINATE, "delivered", at_s, "with its job object"))
             else:
                 receipts.append(terminate(own(pin), at_s))
         return receipts
 
     def active(self) -> int | None:
-        """Return how many processes in the job have not ended; None if that cannot be read. 0 proves that everything in it is gone."""
-        found = kernel32.JobAccounting()
-        size = ctypes.sizeof(found)
-        what = kernel32.JOB_OBJECT_BASIC_ACCOUNTING
-        if not kernel32.QueryInformationJobObject(self._job, what, ctypes.byref(found), size, None):
-            return None
-        return found.active
+        """Return how many processes in the jobs have not ended; None if that cannot be read. 0 proves that everything in them is gone."""
+        total = 0
+        for job in self._jobs:
+            found = kernel32.JobAccounting()
+            size = ctypes.sizeof(found)
+            what = kernel32.JOB_OBJECT_BASIC_ACCOUNTING
+            if not kernel32.QueryInformationJobObject(job, what, ctypes.byref(found), size, None):
+                return None
+            total += found.active
+        return total
 
     def close(self) -> None:
-        """Give up the job: who is still in it runs on. Closing twice is allowed."""
-        job, self._job = self._job, 0
-        if job:
-            kernel32.CloseHandle(job)
+        """Give up the jobs: who is still in one runs on. Closing twice is allowed."""
+        while self._jobs:
+            kernel32.CloseHandle(self._jobs.pop())
 
     def __del__(self) -> None:
-        if getattr(self, "_job", 0):
-            self.close()
+        self.close()
+
+
+def active_in(job: int) -> int | None:
+    """Return how many processes in a job have not ended, None if that cannot be read."""
+    found = kernel32.JobAccounting()
+    what, size = kernel32.JOB_OBJECT_BASIC_ACCOUNTING, ctypes.sizeof(found)
+    if not kernel32.QueryInformationJobObject(job, what, ctypes.byref(found), size, None):
+        return None
+    return found.active
 
 
 def is_in_job(handle: int) -> bool | None:

@@ -64,6 +64,9 @@ GetProcessTimes: Callable[[int, ByRef, ByRef, ByRef, ByRef], bool] = bind(
 )
 GetExitCodeProcess: Callable[[int, ByRef], bool] = bind(_dll, "GetExitCodeProcess", BOOL, HANDLE, ctypes.POINTER(DWORD))
 GetExitCodeThread: Callable[[int, ByRef], bool] = bind(_dll, "GetExitCodeThread", BOOL, HANDLE, ctypes.POINTER(DWORD))
+GetProcessHandleCount: Callable[[int, ByRef], bool] = bind(
+    _dll, "GetProcessHandleCount", BOOL, HANDLE, ctypes.POINTER(DWORD)
+)
 TerminateProcess: Callable[[int, int], bool] = bind(_dll, "TerminateProcess", BOOL, HANDLE, UINT)
 QueryFullProcessImageNameW: Callable[[int, int, ByRef, ByRef], bool] = bind(
     _dll, "QueryFullProcessImageNameW", BOOL, HANDLE, DWORD, LPVOID, ctypes.POINTER(DWORD)

@@ -7,14 +7,18 @@ import sys
 assert sys.platform == "win32"
 
 import ctypes
+import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from endtask._backends.windows import desktop, handles, window_list
+from endtask._backends.windows import desktop, handles, table, window_list
+from endtask._backends.windows.winapi import kernel32, user32
+from endtask.errors import AccessDeniedError, TargetError
 from endtask.model import Request, Window
-from tests.windows.lab import STOPPED_BY_ITSELF, UNDER_WINE
+from tests.windows.lab import DETACHED, STOPPED_BY_ITSELF, UNDER_WINE
 
 if TYPE_CHECKING:
     from endtask.model import Receipt
@@ -422,16 +426,210 @@ def test_classes_that_the_system_makes(class_name: str, helper: bool) -> None:
     assert window_list.is_helper(class_name) is helper
 
 
-# --------------------------------------------------------------------------- dialogs of other shapes
+# --------------------------------------------------------------------------- windows of other shapes
 
-_user32 = ctypes.WinDLL("user32", use_last_error=True)
+
+class Odd:
+    """A program of `odd_windows.py`."""
+
+    def __init__(self, lab: Lab, mode: str, *words: str) -> None:
+        """Start it, and wait until it has said which window it made, if it says so."""
+        line = [sys.executable, str(Path(__file__).with_name("odd_windows.py")), mode, *words]
+        self.popen = subprocess.Popen(line, stdout=subprocess.PIPE, creationflags=DETACHED)
+        event = kernel32.CreateEventW(None, False, False, None)
+        assert event
+        self.target = lab.adopt(self.popen, event, None)
+        assert self.popen.stdout is not None
+        self.window = 0 if mode == "box" else int(self.popen.stdout.readline())
+
+    def shows(self, role: str) -> Window:
+        """Return its first window of a role, as soon as it has one."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            for seen in desktop.windows(self.target.pid):
+                if seen.role == role:
+                    return seen
+            assert self.target.running
+            time.sleep(0.01)  # a window that appears makes no noise
+        raise AssertionError([w for w in desktop.windows(self.target.pid) if w.role != "helper"])
+
+
+def test_a_program_that_is_nothing_but_a_message_box_is_closed_like_a_window(lab: Lab) -> None:
+    """Closing it is what a person would do to end the program."""
+    odd = Odd(lab, "box")
+    box = odd.shows("main")
+    assert (box.title, box.class_name) == ("A question", "#32770")
+    assert send(odd.target, WM_QUIT).status == "impossible"  # it would answer it
+    assert send(odd.target, WM_CLOSE).status == "delivered"
+    assert odd.target.wait_exit() == 2  # IDCANCEL
+
+
+@pytest.mark.parametrize("mode", ["tray-box", "task-modal"])
+def test_a_question_without_an_owner_is_a_dialog(lab: Lab, mode: str) -> None:
+    """Beside a hidden window, or with all other windows disabled."""
+    odd = Odd(lab, mode)
+    dialog = odd.shows("dialog")
+    assert (dialog.title, dialog.texts, dialog.owner) == ("A question", ("Really & truly?",), 0)
+    assert dialog.buttons == ("Yes", "No", "Cancel")
+    receipt = send(odd.target, WM_CLOSE)
+    assert receipt.status == "impossible"
+    assert "waits for a person" in receipt.detail
+    assert odd.target.running
+
+
+def test_a_palette_is_no_dialog(lab: Lab) -> None:
+    """Its owner is enabled: it hinders nobody, and is closed with its owner."""
+    odd = Odd(lab, "palette")
+    palette = odd.shows("owned")
+    assert (palette.title, palette.owner) == ("colours", odd.window)
+    assert send(odd.target, WM_CLOSE).detail == 'to 1 window "main"'
+    assert odd.target.wait_exit() == 7
+
+
+def test_the_frame_around_a_packaged_app_is_a_window_of_the_app(lab: Lab) -> None:
+    """Another process owns it; closing it is how a person closes the app."""
+    frame = Odd(lab, "frame")
+    app = Odd(lab, "app", str(frame.window))
+    (seen,) = [w for w in desktop.windows(app.target.pid) if w.role == "main"]
+    assert (seen.handle, seen.title) == (frame.window, "an app")
+    assert app.target.pid in desktop.title_owners("an app")
+    assert frame.target.pid not in desktop.title_owners("an app")
+    assert send(app.target, WM_CLOSE).detail == 'to 1 window "an app"'
+    assert frame.target.wait_exit() == 7
+
+
+# --------------------------------------------------------------------------- when it cannot be seen or sent
 
 
 def test_a_window_that_is_gone_reads_as_nothing() -> None:
     """Window handles are given away anew; one that means nothing is no error."""
-    assert (window_list.owner_pid(0x7FFFFFF0), window_list.text_of(0x7FFFFFF0), window_list.class_of(0x7FFFFFF0)) == (
-        0,
-        "",
-        "",
-    )
-    assert window_list.ask(0x7FFFFFF0, 0, 0, 0, 100) == (None, window_list.INVALID_WINDOW)
+    gone = 0x7FFFFFF0
+    assert (window_list.owner_pid(gone), window_list.text_of(gone), window_list.class_of(gone)) == (0, "", "")
+    assert window_list.ask(gone, 0, 0, 0, 100) == (None, window_list.INVALID_WINDOW)
+
+
+def test_without_a_desktop_nothing_is_known_of_windows(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error, never "it has none"; a WHAT by title is refused, a title is left out."""
+    target = lab.start("etwindow", "close")
+
+    def refuse(_callback: object, _number: int) -> bool:
+        ctypes.set_last_error(5)
+        return False
+
+    monkeypatch.setattr(user32, "EnumWindows", refuse)
+    with pytest.raises(AccessDeniedError):
+        desktop.windows(target.pid)
+    with pytest.raises(TargetError, match="no window titles can be read here"):
+        desktop.title_owners("*")
+    assert desktop.titles(target.pid) == ()
+    receipt = send(target, WM_CLOSE)
+    assert (receipt.status, receipt.detail) == ("denied", "EnumWindows: access is denied (error 5)")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (5, "denied", "User Interface Privilege Isolation"),
+        (1816, "failed", "its message queue is full"),
+        (1450, "failed", "PostMessage: there are not enough system resources (error 1450)"),
+        (1400, "impossible", "its windows have just been closed"),
+    ],
+)
+def test_a_window_that_cannot_be_asked_is_told_in_words(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, error: int, status: str, words: str
+) -> None:
+    """Denied is not gone, and gone is not denied."""
+    target = lab.start("etwindow", "two")
+
+    def refuse(*_arguments: int) -> bool:
+        ctypes.set_last_error(error)
+        return False
+
+    monkeypatch.setattr(user32, "PostMessageW", refuse)
+    receipt = send(target, WM_CLOSE)
+    assert receipt.status == status
+    assert words in receipt.detail
+
+
+def test_what_was_asked_before_a_refusal_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a request is not hidden."""
+    target = lab.start("etwindow", "two")
+    post, left = user32.PostMessageW, [1]
+
+    def once(*arguments: int) -> bool:
+        if left:
+            left.pop()
+            return post(*arguments)
+        ctypes.set_last_error(5)
+        return False
+
+    monkeypatch.setattr(user32, "PostMessageW", once)
+    receipt = send(target, WM_CLOSE)
+    assert receipt.status == "denied"
+    assert "; before that, to 1 window " in receipt.detail
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [(5, "denied", "integrity"), (1450, "failed", "WM_QUERYENDSESSION: there are not enough system resources")],
+)
+def test_an_end_of_session_that_cannot_be_announced_is_told_in_words(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, error: int, status: str, words: str
+) -> None:
+    """And is taken back."""
+    target = lab.start("etwindow", "save")
+    monkeypatch.setattr(window_list, "ask", lambda *_arguments: (None, error))
+    receipt = send(target, WM_ENDSESSION)
+    assert receipt.status == status
+    assert words in receipt.detail
+    target.wait_for("WM_ENDSESSION 0")
+    assert target.heard("saved") == 0
+
+
+def test_a_reason_for_a_veto_is_quoted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system keeps it."""
+
+    def query(_window: int, buffer: object, _size: object) -> bool:
+        assert isinstance(buffer, ctypes.Array)
+        buffer.value = "burning"
+        return True
+
+    monkeypatch.setattr(user32, "ShutdownBlockReasonQuery", query)
+    receipt = send(lab.start("etwindow", "veto"), WM_ENDSESSION)
+    assert receipt.detail == 'window "main" answered no to WM_QUERYENDSESSION: "burning"'
+
+
+def test_a_thread_that_refuses_wm_quit_for_another_reason_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Higher integrity, for example."""
+    target = lab.start("etwindow", "close")
+
+    def refuse(*_arguments: int) -> bool:
+        ctypes.set_last_error(5)
+        return False
+
+    monkeypatch.setattr(user32, "PostThreadMessageW", refuse)
+    receipt = send(target, WM_QUIT)
+    assert (receipt.status, receipt.detail) == ("denied", "PostThreadMessage: access is denied (error 5)")
+
+
+def test_a_thread_number_that_means_another_process_gets_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of threads are given away anew; the thread is opened and asked whose it is."""
+    target, other = lab.start("etwindow", "queue"), lab.start("etwindow", "queue")
+    strangers = table.take().thread_ids(other.pid)
+    monkeypatch.setattr(table.Snapshot, "thread_ids", lambda _self, _pid: [*strangers, 999_996])
+    assert send(target, WM_QUIT).status == "impossible"
+    assert target.running
+    assert other.running
+
+
+def test_message_only_windows_are_listed_again_when_one_vanishes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FindWindowEx cannot go on from a window that is gone."""
+    answers = [(8, 0), (None, 1400), (8, 0), (12, 0), (None, 0)]
+
+    def find(_parent: int, _after: int | None, _class: None, _title: None) -> int | None:
+        answer, error = answers.pop(0)
+        ctypes.set_last_error(error)
+        return answer
+
+    monkeypatch.setattr(user32, "FindWindowExW", find)
+    assert window_list.message_only() == [8, 12]

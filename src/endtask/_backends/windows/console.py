@@ -99,7 +99,7 @@ def members(pid: int) -> tuple[tuple[int, ...], str]:
     if pid in here:
         return here, ""
     parameters = memory.parameters_of(pid, environment=False)
-    if parameters is not None and not parameters.console_handle:
+    if parameters is not None and not memory.has_console(parameters.console_handle):
         return (), _ON_NO_CONSOLE
     visit = _visit(pid, "-")
     if visit.there:

@@ -29,7 +29,7 @@ from endtask._backends.windows.handles import Handle
 from endtask._backends.windows.winapi import kernel32, user32
 from endtask._backends.windows.winapi._bind import DWORD, last_error
 from endtask._backends.windows.window_list import hung, windows
-from endtask.errors import OsCallError
+from endtask.errors import OsCallError, TargetError
 from endtask.model import Receipt
 
 TYPE_CHECKING = False
@@ -60,29 +60,34 @@ _NAMED = 3  # windows whose titles are named
 
 
 def titles(pid: int) -> tuple[str, ...]:
-    """Return the titles of the visible top-level windows of a process.
-
-    Raises:
-        OsCallError: We have no desktop whose windows we may list.
-    """
-    return tuple(w.title for w in windows(pid) if w.visible and w.title and w.role not in ("helper", "message-only"))
+    """Return the titles of the visible top-level windows of a process; empty where we may see none."""
+    try:
+        seen = windows(pid)
+    except OsCallError:
+        return ()  # ignored: we have no desktop, and a title is no fact that anything rests on
+    return tuple(w.title for w in seen if w.visible and w.title and w.role not in ("helper", "message-only"))
 
 
 def title_owners(pattern: str) -> list[int]:
     """Return the pids that own a visible top-level window whose title fits *pattern* (`*` and `?` wild, case ignored), ascending.
 
     Raises:
-        OsCallError: We have no desktop whose windows we may list.
+        TargetError: We have no desktop whose windows we may list.
     """
     wild = {"*": ".*", "?": "."}
     fits = re.compile("".join(wild.get(c) or re.escape(c) for c in pattern), re.IGNORECASE | re.DOTALL).fullmatch
+    try:
+        handles_there = window_list.top_level()
+    except OsCallError as exc:
+        hint = "windows are seen by programs on the same desktop: run endtask in the session of the user"
+        raise TargetError(f"no window titles can be read here: {handles.refusal(exc)}", hint=hint) from exc
     found = set()
-    for handle in window_list.top_level():
+    for handle in handles_there:
         if not user32.GetWindowLongW(handle, user32.GWL_STYLE) & user32.WS_VISIBLE:
             continue
         title = window_list.text_of(handle)
         if title and fits(title) and not window_list.is_helper(window_list.class_of(handle)):
-            found.add(window_list.owner_pid(handle))
+            found.add(window_list.app_pid(handle) or window_list.owner_pid(handle))
     return sorted(found - {0})
 
 
@@ -114,7 +119,7 @@ def _close(pin: WindowsPin, seen: Sequence[Window], text: str) -> Answer:
         return "impossible", why
     asked = []
     for window in targets:
-        if window_list.owner_pid(window.handle) != pin.ref.pid:
+        if not window_list.belongs_to(window.handle, pin.ref.pid):
             continue  # gone since, and perhaps somebody else's by now
         if user32.PostMessageW(window.handle, user32.WM_CLOSE, 0, 0):
             asked.append(window)
@@ -197,7 +202,7 @@ def _end_session(pin: WindowsPin, seen: Sequence[Window], _text: str) -> Answer:
     asked: list[Window] = []
     deadline = time.monotonic() + _ALL_ANSWERS_S
     for window in targets:
-        if window_list.owner_pid(window.handle) != pin.ref.pid:
+        if not window_list.belongs_to(window.handle, pin.ref.pid):
             continue
         left_ms = max(1, min(_ONE_ANSWER_MS, int((deadline - time.monotonic()) * 1000)))
         asked.append(window)
@@ -218,7 +223,7 @@ def _end_session(pin: WindowsPin, seen: Sequence[Window], _text: str) -> Answer:
 def _tell(pin: WindowsPin, asked: Sequence[Window], *, ending: bool) -> None:
     """Send WM_ENDSESSION without waiting: saving may take its time, and the answer means nothing (WM_ENDSESSION page)."""
     for window in asked:
-        if window_list.owner_pid(window.handle) == pin.ref.pid:
+        if window_list.belongs_to(window.handle, pin.ref.pid):
             user32.SendNotifyMessageW(window.handle, user32.WM_ENDSESSION, int(ending), user32.ENDSESSION_CLOSEAPP)
 
 

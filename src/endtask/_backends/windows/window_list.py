@@ -34,6 +34,8 @@ INVALID_WINDOW = 1400  # ERROR_INVALID_WINDOW_HANDLE
 TIMED_OUT = 1460  # ERROR_TIMEOUT
 CONSOLE = "ConsoleWindowClass"
 DIALOG = "#32770"  # "About Window Classes", System Classes
+# What a person sees of a packaged app is a frame that ApplicationFrameHost.exe owns; the app has a window inside.
+_FRAME, _APP = "ApplicationFrameWindow", "Windows.UI.Core.CoreWindow"
 
 # Made by Windows in the process, not by the program. WM_CLOSE destroys such a window and tells the program nothing:
 # input methods, the text services, GDI+, the broadcast window of .NET. The window of a pseudo console belongs, by the books,
@@ -97,6 +99,17 @@ def owner_pid(window: int) -> int:
     return pid.value
 
 
+def belongs_to(window: int, pid: int) -> bool:
+    """Return whether a window is one of a process: its own, or the frame around a packaged app that runs in it."""
+    return owner_pid(window) == pid or (class_of(window) == _FRAME and app_pid(window) == pid)
+
+
+def app_pid(frame: int) -> int:
+    """Return the process of the app inside a frame, 0 if there is none (it was suspended, and its window taken out)."""
+    app = user32.FindWindowExW(frame, None, _APP, None)
+    return owner_pid(app) if app else 0
+
+
 def _collect(call: str, enumerate_with: Callable[[object], bool]) -> list[int]:
     found: list[int] = []
 
@@ -120,7 +133,7 @@ def windows(pid: int) -> tuple[Window, ...]:
     Raises:
         OsCallError: We have no desktop whose windows we may list; nothing is known about the windows of anybody then.
     """
-    seen = [_read(h, message_only=False) for h in top_level() if owner_pid(h) == pid]
+    seen = [_read(h, message_only=False) for h in top_level() if belongs_to(h, pid)]
     seen += [_read(h, message_only=True) for h in message_only() if owner_pid(h) == pid]
     return tuple(_with_role(w, seen) for w in seen)
 
@@ -269,22 +282,22 @@ def hung(seen: Iterable[Window]) -> bool | None:
     One question to each thread, less than a second for all of them: a window that is only busy for that long counts as hung as well.
     """
     own = [w for w in seen if w.role in ("main", "owned", "tool", "dialog", "hidden")]
-    asked = [w for w in own if w.visible] or own
-    frontmost: dict[int, Window] = {}
-    for window in asked:
-        frontmost.setdefault(window.thread, window)
     deadline = time.monotonic() + _PROBES_S
-    answers = []
-    for window in frontmost.values():
+    answered: set[int] = set()
+    for window in [w for w in own if w.visible] or own:
+        if window.thread in answered:
+            continue
         if user32.IsHungAppWindow(window.handle):
             return True
         left_ms = int((deadline - time.monotonic()) * 1000)
         if left_ms <= 0:
             break
-        answers.append(_answers(window.handle, min(_PROBE_MS, left_ms)))
-        if answers[-1] is False:
+        answer = _answers(window.handle, min(_PROBE_MS, left_ms))
+        if answer is False:
             return True
-    return False if True in answers else None
+        if answer:
+            answered.add(window.thread)  # else it is gone since it was listed, and the next one of its thread is asked
+    return False if answered else None
 
 
 def _answers(window: int, timeout_ms: int) -> bool | None:

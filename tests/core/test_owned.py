@@ -108,7 +108,7 @@ def test_tree_is_found_by_its_mark_when_the_keeper_is_killed() -> None:
     with endtask.owned(python(ESCAPES), stdout=subprocess.PIPE) as command:
         assert command.stdout is not None
         escaped = int(command.stdout.readline())
-        os.kill(command._keeper.pid, signal.SIGKILL)  # the test plays the murderer
+        os.kill(command._holder.keeper.pid, signal.SIGKILL)  # the test plays the murderer
     assert command.report is not None
     assert command.report.exit_code == 3
     assert {"unproven"} == {t.outcome for t in command.report.targets}

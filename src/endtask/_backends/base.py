@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import IO
 
     from endtask.model import Facts, Listener, PidRef, ProcessEnd, Receipt, Request, Row, SignalSets
 
@@ -117,6 +118,60 @@ class Sweep(Protocol):
 
     def close(self) -> None:
         """Let go of whatever is still held; the guardian ends."""
+
+
+class Tree(Protocol):
+    """A command and everything that it starts, in a container of the system that nothing leaves unseen (Windows: a job object).
+
+    Attributes:
+        pin: Handle on the command itself; closed with the tree.
+        command: Its words.
+        stdin, stdout, stderr: Pipes, where they were asked for; closed by whoever has them.
+        evidence: Mechanism and words of the proof that `active` being 0 is.
+        leads_group: Whether the command leads a process group of its own on our console, which `ask_group` reaches.
+    """
+
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+    stderr: IO[bytes] | None
+
+    @property
+    def pin(self) -> Pin: ...
+    @property
+    def command(self) -> tuple[str, ...]: ...
+    @property
+    def evidence(self) -> tuple[str, str]: ...
+    @property
+    def leads_group(self) -> bool: ...
+
+    def pids(self) -> list[int]:
+        """Return the pids of everything in it that runs (hints until `holds` confirms a pin).
+
+        Raises:
+            OsCallError: They cannot be read.
+        """
+
+    def holds(self, pin: Pin) -> bool:
+        """Return whether a pinned process is in it."""
+
+    def active(self) -> int | None:
+        """Return how many processes in it have not ended, None if that cannot be read. 0 is the proof that nothing is left."""
+
+    def hears_console(self) -> bool:
+        """Return whether anything in it is on our own console and takes Ctrl+C: then what the console tells us it tells that as well."""
+
+    def ask_group(self, at_s: float) -> Receipt:
+        """Send Ctrl+Break to the process group that the command leads."""
+
+    def end(self) -> None:
+        """End everything in it at once.
+
+        Raises:
+            OsCallError: It could not be ended.
+        """
+
+    def close(self) -> None:
+        """Let go of it. What still runs is ended, if it was started so, else it runs on. Closing twice is allowed."""
 
 
 class Backend(Protocol):

@@ -1,0 +1,325 @@
+"""One stop of a tree that the system holds together (Windows: a job object), by the same state machine as `stop`.
+
+What `_engine` has to find out, the container knows: who belongs to the tree, whether it is empty, and how to end it so that nothing escapes.
+So there is no process table here, no ties, no suspects and no watch for births; the requests, their order and their times are those of `endtask stop` (`_job.py`, `_ladder.py`).
+Who is born meanwhile is found whenever something exits, before a step, before force, and at the proof.
+
+Decision: what the console tells us (Ctrl+C at the keyboard) it has told everybody on it, the command as well. A second Ctrl+C would cut a cleanup short,
+so a command that may have heard the first has half of the time of the first step before it is asked. It may also have been for us alone; then that time is lost, and nothing else.
+
+Rejected: to call what the console may have said a request of ours. Nobody can tell from inside whether it went to one process or to all.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from endtask._discover import Entry, open_pin
+from endtask._find import Target
+from endtask._job import Force, Job, JobMember, Look, Scan, Send, Settle
+from endtask._ladder import expand, ladder
+from endtask._prepare import Prepared
+from endtask._record import replace
+from endtask._request import deliver
+from endtask._requests import TERMINATE
+from endtask._verdict import verdict
+from endtask.errors import OsCallError
+from endtask.model import Evidence, Reason, Receipt, Request, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
+
+    from endtask._backends.base import Backend, Pin, Tree
+    from endtask._job import Action
+    from endtask.model import Policy, TargetReport
+
+STDIN_EOF = Request("STDIN_EOF", "stdin", -1)  # the end of the command's standard input, which we hold
+GROUP_BREAK = Request("GROUP_CTRL_BREAK", "group", 1)  # Ctrl+Break to the process group that the command leads
+
+ALONE = 0.5  # the part of the first step in which what the console said is left to work
+_COUNT_S = 0.01  # between two looks at a count that lags behind the handles
+_COUNT_LIMIT_S = 2.0
+
+
+def forces(policy: Policy) -> bool:
+    """Return whether a plan ends by force."""
+    return any(step.request.forced for step in policy.steps)
+
+
+def later(policy: Policy, spent_s: float) -> Policy:
+    """Return what is left of *policy* when *spent_s* seconds of its first step are over."""
+    first, *others = policy.steps
+    wait_s = None if first.wait_s is None else max(0.0, first.wait_s - spent_s)
+    return replace(policy, steps=(Step(first.request, wait_s), *others), budget_s=max(0.0, policy.budget_s - spent_s))
+
+
+class TreeStop:
+    """One stop of one tree.
+
+    Attributes:
+        entry: The state machine, its handles, and what was seen before.
+        report: The verdict, None until there is one.
+        stdin: The pipe whose end is the first request, None for none.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        tree: Tree,
+        name: str,
+        policy: Policy,
+        started_at: float,
+        stdin: IO[bytes] | None = None,
+    ) -> None:
+        self.backend = backend
+        self.tree = tree
+        self.policy = policy
+        self.started_at = started_at
+        self.waiter = backend.waiter()
+        self.stdin = stdin
+        self.report: TargetReport | None = None
+        self._members: list[JobMember] = []  # by key of the wait
+        self._unheld: dict[int, str] = {}
+        self._scan_at: float | None = None
+        self._scan_ends = 0.0
+        ref = tree.pin.ref
+        ready = Prepared(Target(" ".join(tree.command), ref, name, None), backend.row(ref.pid), policy)
+        self.entry = Entry(0, ready, Job(policy, [JobMember(ref, name, "target")]))
+        # A handle of our own, because the report closes it: the pid cannot be another's while the tree holds the first.
+        ready.pins[ref.pid] = backend.pin(ref.pid, ref.token)
+        self._follow(self.entry.job.target)
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self, *, told: bool) -> None:
+        """Stop it."""
+        job = self.entry.job
+        if told and self.tree.hears_console():
+            self._leave_alone()
+        self._take_in()
+        for member in job.members:
+            pin = self.entry.ready.pins[member.ref.pid]
+            if self.backend.exited(pin):
+                job.exited(member, self.backend.end(pin), self.backend.now())
+            self._climb(member)
+        job.policy = self.entry.ready.policy = expand(self.policy, max(len(m.ladder or ()) for m in job.members))
+        self._perform(job.start(self.backend.now()))
+        while self.report is None:
+            now = self.backend.now()
+            times = [t for t in (job.wake_at, self._scan_at) if t is not None]
+            self._hear(self.waiter.wait(max(0.0, min(times) - now) if times else None))
+            now = self.backend.now()
+            if self._scan_at is not None and now >= self._scan_at:
+                self._scan()
+            if self.report is None and job.wake_at is not None and now >= job.wake_at:
+                self._perform(job.joined(self._take_in(), now))  # who is new is asked with the others
+                self._perform(job.tick(now))
+
+    def _leave_alone(self) -> None:
+        """Give what the console said its time to work."""
+        first = self.policy.steps[0]
+        began = self.backend.now()
+        length_s = (self.policy.budget_s if first.wait_s is None else first.wait_s) * ALONE
+        while (left_s := began + length_s - self.backend.now()) > 0 and self.tree.active() != 0:
+            self._take_in()
+            self._hear(self.waiter.wait(left_s))
+        self.policy = later(self.policy, self.backend.now() - began)
+
+    def hurry(self) -> None:
+        """Ctrl+C once more: force at once what may be forced; else say what still runs."""
+        job, now = self.entry.job, self.backend.now()
+        if self.report is not None:
+            return
+        job.cancelled = True
+        if forces(self.policy):
+            job.members += self._take_in(climb=False)
+            for member, receipt in self._end_all():
+                member.receipts.append(receipt)
+                member.forced = receipt.status == "delivered"
+            until = now + _COUNT_LIMIT_S
+            while self.tree.active() != 0 and self.backend.now() < until:
+                self._hear(self.waiter.wait(_COUNT_S))
+        self._hear(self.waiter.wait(0))
+        if self.tree.active() == 0:
+            job.evidence = self._evidence()
+        self._settle()
+
+    # ------------------------------------------------------------------ who is in it
+
+    def _follow(self, member: JobMember) -> None:
+        self._members.append(member)
+        self.waiter.add(self.entry.ready.pins[member.ref.pid], len(self._members) - 1)
+
+    def _take_in(self, *, climb: bool = True) -> list[JobMember]:
+        """Return who is in the tree and was not known; before the start they are added to the job here."""
+        job = self.entry.job
+        new: list[JobMember] = []
+        for pid in self.tree.pids():
+            known = self.entry.by_pid.get(pid)
+            if known is not None and known.exited_at is None:
+                continue
+            pin = open_pin(self.backend, pid)
+            if isinstance(pin, str):
+                if pin:
+                    self._unheld[pid] = pin
+            elif self.backend.exited(pin) or not self.tree.holds(pin):
+                pin.close()  # it has just ended, or the pid is somebody else's by now
+            else:
+                new.append(self._add(pin))
+        if job.state == "new":
+            job.members += new
+            return []
+        for member in new if climb else ():
+            self._climb(member)
+        return new
+
+    def _add(self, pin: Pin) -> JobMember:
+        ready, pid = self.entry.ready, pin.ref.pid
+        before = ready.pins.pop(pid, None)
+        if before is not None:  # of a member that has exited
+            self.waiter.drop(before)
+            before.close()
+        ready.pins[pid] = pin
+        name = self.backend.short_name(pid) or ""
+        member = JobMember(pin.ref, name, "owned")
+        member.managed = name.lower() == self.entry.job.target.name.lower()
+        self.entry.by_pid[pid] = member
+        self._follow(member)
+        return member
+
+    def _climb(self, member: JobMember) -> None:
+        """Look at a member and find what it can be asked with."""
+        ready = self.entry.ready
+        if member.exited_at is not None:
+            member.ladder = ()
+            return
+        facts = self.backend.facts(ready.pins[member.ref.pid])
+        ready.seen[member.ref.pid] = facts
+        rungs = list(ladder(facts, self.policy, self.tree.pids()).rungs)
+        if member is self.entry.job.target:
+            if self.tree.leads_group:
+                rungs.append(GROUP_BREAK)
+            if self.stdin is not None and not self.stdin.closed:
+                rungs.insert(0, STDIN_EOF)
+        member.ladder = ready.ladders[member.ref.pid] = tuple(rungs)
+
+    def _hear(self, keys: list[int]) -> None:
+        """Take in exits, and look who is left."""
+        job, now = self.entry.job, self.backend.now()
+        for key in keys:
+            member = self._members[key]
+            if member.exited_at is None:
+                end = self.backend.end(self.entry.ready.pins[member.ref.pid])
+                self._perform(job.exited(member, end, now))
+        if keys and job.state == "asking":
+            self._perform(job.joined(self._take_in(), now))
+
+    # ------------------------------------------------------------------ actions
+
+    def _perform(self, actions: list[Action]) -> None:
+        queue = list(actions)
+        while queue and self.report is None:
+            action = queue.pop(0)
+            if isinstance(action, Send):
+                queue += self._send(action.member, action.request)
+            elif isinstance(action, Look):
+                queue += self._look()
+            elif isinstance(action, Force):
+                queue += self._force()
+            elif isinstance(action, Scan):
+                self._scan_ends = self.backend.now() + _COUNT_LIMIT_S
+                self._scan()
+            elif isinstance(action, Settle):
+                self._settle()
+
+    def _send(self, member: JobMember, request: Request) -> list[Action]:
+        if member.exited_at is not None:
+            return []
+        job, at_s = self.entry.job, self.backend.now() - self.started_at
+        if request.kind == "group":
+            return job.receipt(member, self.tree.ask_group(at_s), self.backend.now())
+        if request.kind == "stdin" and self.stdin is not None:
+            return job.receipt(member, self._end_input(request, at_s), self.backend.now())
+        actions: list[Action] = []
+        for receipt in deliver(self.backend, self.entry.ready.pins[member.ref.pid], request, at_s):
+            actions += job.receipt(member, receipt, self.backend.now())
+        return actions
+
+    def _end_input(self, request: Request, at_s: float) -> Receipt:
+        assert self.stdin is not None, "asked for only with a pipe"
+        if request.number != STDIN_EOF.number:
+            return Receipt(request.name, "impossible", at_s, "what its standard input says is the caller's own affair")
+        with suppress(BrokenPipeError):  # ignored: unwritten input of a command that has closed its end
+            self.stdin.close()
+        return Receipt(request.name, "delivered", at_s, "its standard input was closed")
+
+    def _look(self) -> list[Action]:
+        """See what the members that were asked are doing instead of ending."""
+        from endtask._diagnosis import BLOCKING, diagnose
+
+        blocked = False
+        for member in self.entry.job.members:
+            if member.exited_at is None and member.receipts:
+                before = self.entry.ready.seen.get(member.ref.pid)
+                facts = self.backend.facts(self.entry.ready.pins[member.ref.pid])
+                member.state = tuple(diagnose(facts, before.windows if before else None, member.receipts))
+                blocked = blocked or any(r.code in BLOCKING for r in member.state)
+        return self.entry.job.looked(self.backend.now(), blocked=blocked and not self.policy.unattended)
+
+    def _force(self) -> list[Action]:
+        """End all of it at once; whoever is found only afterwards is in there, too."""
+        job, now = self.entry.job, self.backend.now()
+        actions: list[Action] = [a for a in job.joined(self._take_in(climb=False), now) if not isinstance(a, Force)]
+        for member, receipt in self._end_all():
+            actions += job.receipt(member, receipt, now)
+        return actions
+
+    def _end_all(self) -> list[tuple[JobMember, Receipt]]:
+        """End everything in the tree; return the receipts of those that were known to run."""
+        at_s = self.backend.now() - self.started_at
+        living = [m for m in self.entry.job.members if m.concerns_us]
+        try:
+            self.tree.end()
+        except OsCallError as exc:
+            return [(m, Receipt(TERMINATE.name, "failed", at_s, exc.message)) for m in living]
+        return [(m, Receipt(TERMINATE.name, "delivered", at_s, "with its job object")) for m in living]
+
+    def _scan(self) -> None:
+        """Everything that is known has exited: is the tree empty?"""
+        job, now = self.entry.job, self.backend.now()
+        self._scan_at = None
+        self._perform(job.joined(self._take_in(), now))
+        if job.state != "proving":
+            return
+        if self.tree.active() != 0 and now < self._scan_ends:
+            self._scan_at = now + _COUNT_S  # a process is counted until the system has taken it apart
+            return
+        self._perform(job.scanned(now, evidence=self._evidence()))
+
+    def _evidence(self) -> tuple[Evidence, ...]:
+        mechanism, words = self.tree.evidence
+        left, at_s = self.tree.active(), self.backend.now() - self.started_at
+        if left == 0:
+            return (Evidence(mechanism, "proved", words, at_s),)
+        text = "how many processes are left could not be read" if left is None else f"{left} more processes are left"
+        return (Evidence(mechanism, "unproven", text, at_s),)
+
+    def _settle(self) -> None:
+        """Make the verdict."""
+        found = verdict(self.backend, self.entry, started_at=self.started_at)
+        # What had ended by itself before it was asked is as gone as the block promises.
+        outcome = "stopped" if found.outcome == "already-gone" else found.outcome
+        reasons = tuple(
+            Reason("unheld", f"{pid} is in the tree; {why}", pid=pid)
+            for pid, why in self._unheld.items()
+            if found.outcome == "unproven"
+        )
+        self.report = replace(found, outcome=outcome, reasons=(*found.reasons, *reasons))
+
+    def close(self) -> None:
+        """Release every handle but the tree's."""
+        for pin in self.entry.ready.pins.values():
+            self.waiter.drop(pin)
+        self.entry.ready.close()
+        self.waiter.close()

@@ -6,6 +6,9 @@ So the step `ask` of a plan becomes as many steps as the ladder has rungs, and e
 Rules, each with its reason:
 
 - A rung is sent once. A second WM_CLOSE answers the program's own "Save changes?" as Cancel.
+- Of the console events one is sent, the gentlest that the process can hear. Whoever runs on after it has taken it by a handler of its own and may be cleaning up;
+  the next event would find no handler there and end it by ExitProcess in the middle of that: force under a polite name.
+- While a dialog waits for a person, the end of the session is not announced: programs take it for the leave to drop what the dialog asks about.
 - A rung that could hit somebody else (a console-wide event, a service's dependents) is there only with consent.
 - A thread is started in another program only for the same user, session, integrity and architecture, never where it has windows, and not with `inject` off.
 - WM_QUIT and ExitProcess are on no ladder: the first skips the program's own closing, the second all of it. A plan may name them.
@@ -40,21 +43,21 @@ if TYPE_CHECKING:
 
 _FIRST_SHARE = 0.5  # of the time of `ask` for its first rung; the others share the rest
 
-# The gentlest console event for each runtime, by what its documentation and source map the event to:
+# The console events for each runtime, the gentlest first, by what its documentation and source map the event to; the first that is heard is sent.
 # CPython raises KeyboardInterrupt on Ctrl+C and dies at once of every other; .NET maps SHUTDOWN to SIGTERM, Go CLOSE and SHUTDOWN;
-# Node maps CLOSE to SIGHUP; Java runs its shutdown hooks on Ctrl+C, and prints a thread dump on Ctrl+Break;
+# Node maps Ctrl+Break to SIGBREAK; Java runs its shutdown hooks on Ctrl+C, and prints a thread dump on Ctrl+Break;
 # cmd.exe asks "Terminate batch job (Y/N)?" on Ctrl+C and Ctrl+Break, and leaves on CLOSE.
 _EVENTS: dict[str, tuple[Request, ...]] = {
-    "cpython": (CTRL_C, CTRL_BREAK, CTRL_CLOSE),
-    "dotnet": (CTRL_SHUTDOWN, CTRL_C, CTRL_CLOSE),
-    "java": (CTRL_C, CTRL_SHUTDOWN, CTRL_CLOSE),
-    "node": (CTRL_C, CTRL_BREAK, CTRL_CLOSE),
-    "go": (CTRL_C, CTRL_SHUTDOWN, CTRL_CLOSE),
+    "cpython": (CTRL_C, CTRL_BREAK),
+    "dotnet": (CTRL_SHUTDOWN, CTRL_C),
+    "java": (CTRL_C, CTRL_SHUTDOWN),
+    "node": (CTRL_C, CTRL_BREAK),
+    "go": (CTRL_C, CTRL_SHUTDOWN),
     "cmd": (CTRL_CLOSE,),
     "powershell": (CTRL_CLOSE,),
     "msys": (CTRL_C, CTRL_CLOSE),
 }
-_ANY = (CTRL_C, CTRL_BREAK, CTRL_CLOSE)
+_ANY = (CTRL_C, CTRL_BREAK)
 
 
 class Ladder(Record):
@@ -85,11 +88,22 @@ def ladder(facts: Facts, policy: Policy, members: Iterable[int] = ()) -> Ladder:
     if windows.kind == "service":
         rungs.append(SERVICE_STOP)  # and nothing else: its manager takes any other end for a crash
     elif windows.kind in ("gui", "packaged"):
-        rungs += (WM_ENDSESSION, WM_CLOSE) if policy.unattended else (WM_CLOSE, WM_ENDSESSION)
+        _window_rungs(windows, policy, rungs, left_out)
     elif windows.kind in ("console", "gui-windowless"):
         _console_rungs(windows, policy, (facts.ref.pid, *members), rungs, left_out)
     agreed = (with_consent(r, unattended=policy.unattended, dependents=policy.dependents) for r in rungs)
     return Ladder(tuple(agreed), tuple(left_out))
+
+
+def _window_rungs(windows: WindowsFacts, policy: Policy, rungs: list[Request], left_out: list[tuple[str, str]]) -> None:
+    if policy.unattended:
+        rungs += (WM_ENDSESSION, WM_CLOSE)
+        return
+    rungs.append(WM_CLOSE)
+    if any(w.role == "dialog" for w in windows.windows):
+        left_out.append((WM_ENDSESSION.name, "a dialog waits for a person; `--unattended` says that there is none"))
+    else:
+        rungs.append(WM_ENDSESSION)
 
 
 def _console_rungs(
@@ -99,29 +113,38 @@ def _console_rungs(
     rungs: list[Request],
     left_out: list[tuple[str, str]],
 ) -> None:
-    events = _EVENTS.get(windows.runtime, _ANY)
-    deaf = {e.name: deaf_to(windows, e) for e in (*events, CONSOLE_CTRL_C, CONSOLE_CTRL_BREAK)}
+    """Find the one console event for a process: by a thread in it, or where that is not possible for everybody on its console."""
     why_not = no_inject(windows, policy)
+    events = _EVENTS.get(windows.runtime, _ANY)
+    chosen = ""
     for event in events:
-        because = why_not or deaf[event.name]
+        because = why_not or deaf_to(windows, event) or _after(chosen)
         if because:
             left_out.append((event.name, because))
         else:
             rungs.append(event)
-    if windows.console == "none" or (not why_not and not policy.console_wide):
+            chosen = event.name
+    if chosen or windows.console == "none" or not why_not:
         return
     others = console_strangers(windows, members)
     for event in (CONSOLE_CTRL_C, CONSOLE_CTRL_BREAK):
-        because = deaf[event.name]
+        because = deaf_to(windows, event)
         if not because and not windows.console_pids:
             because = "who else is on its console could not be seen"
         if not because and others and not policy.console_wide:
             who = ", ".join(map(str, others[:4])) + (" and more" if len(others) > 4 else "")
             because = f"it would hit {who} on the same console too; `--console-wide` allows that"
+        because = because or _after(chosen)
         if because:
             left_out.append((event.name, because))
         else:
             rungs.append(event)
+            chosen = event.name
+
+
+def _after(chosen: str) -> str:
+    """Return why no console event follows the *chosen* one, empty if there is none yet."""
+    return f"it hears {chosen}, and a second event could end it in the middle of its clean-up" if chosen else ""
 
 
 def deaf_to(windows: WindowsFacts, event: Request) -> str:

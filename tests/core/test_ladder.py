@@ -59,9 +59,34 @@ def test_runtime_decides_the_gentlest_event(runtime: str, first: str) -> None:
     assert rungs(facts("console", runtime=runtime, console="another"))[0] == first
 
 
-def test_java_is_never_asked_by_ctrl_break() -> None:
+@pytest.mark.parametrize("ignores", [False, True])
+def test_java_is_never_asked_by_ctrl_break(ignores: bool) -> None:
     """It prints a thread dump and runs on."""
-    assert "CTRL_BREAK" not in rungs(facts("console", runtime="java", console="another"))
+    assert "CTRL_BREAK" not in rungs(facts("console", runtime="java", console="another", ignores_ctrl_c=ignores))
+
+
+@pytest.mark.parametrize("runtime", ["", "cpython", "dotnet", "java", "node", "go", "cmd", "powershell", "msys"])
+@pytest.mark.parametrize("ignores", [False, True])
+def test_one_console_event_and_no_second_one(runtime: str, ignores: bool) -> None:
+    """Whoever runs on after it cleans up by a handler of its own, and a second event could end it in the middle of that."""
+    given = facts("console", runtime=runtime, console="another", console_pids=(12,), ignores_ctrl_c=ignores)
+    for asked in (policy(), policy(inject=False), policy(inject=False, console_wide=True)):
+        assert len(rungs(given, asked)) == 1
+
+
+def test_second_event_is_left_out_with_its_reason() -> None:
+    """The first one that it hears is named."""
+    found = left_out(facts("console", console="another"))
+    assert found["CTRL_BREAK"].startswith("it hears CTRL_C, and a second event could end it")
+
+
+def test_end_of_the_session_is_not_announced_while_a_dialog_waits() -> None:
+    """A program may take it for the leave to drop what the dialog asks about; where nobody sits at the screen, nobody will answer."""
+    dialog = Window(2, "Save", "#32770", visible=True, owner=1, role="dialog")
+    given = facts("gui", windows=(MAIN, dialog))
+    assert rungs(given) == ["WM_CLOSE"]
+    assert "a dialog waits" in left_out(given)["WM_ENDSESSION"]
+    assert rungs(given, policy(unattended=True)) == ["WM_ENDSESSION", "WM_CLOSE"]
 
 
 def test_receiver_comes_first() -> None:
@@ -85,7 +110,7 @@ def test_dependent_services_are_stopped_only_with_consent(consent: bool) -> None
 def test_ignored_ctrl_c_is_left_out_with_its_reason() -> None:
     """The flag is inherited from whoever started it in a group of its own."""
     given = facts("console", console="another", ignores_ctrl_c=True)
-    assert rungs(given) == ["CTRL_BREAK", "CTRL_CLOSE"]
+    assert rungs(given) == ["CTRL_BREAK"]
     assert left_out(given)["CTRL_C"] == "it ignores Ctrl+C"
 
 
@@ -111,13 +136,13 @@ def test_no_thread_is_started_across_a_border(more: dict[str, object]) -> None:
     """User, session, integrity, architecture, protection: each alone rules it out."""
     given = facts("console", console="none", **more)
     assert rungs(given) == []
-    assert set(left_out(given)) == {"CTRL_C", "CTRL_BREAK", "CTRL_CLOSE"}
+    assert set(left_out(given)) == {"CTRL_C", "CTRL_BREAK"}
 
 
 def test_no_inject_leaves_the_console_of_the_own_tree() -> None:
     """Everybody on that console belongs to the target, so an event for all of them needs no consent."""
     given = facts("console", console="another", console_pids=(12, 13))
-    assert rungs(given, policy(inject=False), (13,)) == ["CONSOLE_CTRL_C", "CONSOLE_CTRL_BREAK"]
+    assert rungs(given, policy(inject=False), (13,)) == ["CONSOLE_CTRL_C"]
 
 
 def test_console_event_that_would_hit_a_stranger_needs_consent() -> None:
@@ -126,7 +151,8 @@ def test_console_event_that_would_hit_a_stranger_needs_consent() -> None:
     asked = policy(inject=False)
     assert rungs(given, asked) == []
     assert "99" in left_out(given, asked)["CONSOLE_CTRL_C"]
-    assert rungs(given, policy(inject=False, console_wide=True)) == ["CONSOLE_CTRL_C", "CONSOLE_CTRL_BREAK"]
+    assert rungs(given, policy(inject=False, console_wide=True)) == ["CONSOLE_CTRL_C"]
+    assert rungs(given, policy(console_wide=True)) == ["CTRL_C"]  # which hits nobody else
 
 
 def test_console_whose_members_are_unknown_is_left_alone() -> None:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from endtask.model import Facts, Receipt, Seen, Window, WindowsFacts
 
-BLOCKING = frozenset(("dialog", "batch-question"))  # a second request would answer these for the person
+BLOCKING = frozenset(("dialog", "question", "batch-question"))  # a second request would answer these for the person
+_EVENTS = frozenset(("CTRL_C", "CTRL_BREAK", "CTRL_CLOSE", "CTRL_SHUTDOWN", "CONSOLE_CTRL_C", "CONSOLE_CTRL_BREAK"))
 
 
 def diagnose(facts: Facts, before: WindowsFacts | None, receipts: Sequence[Receipt]) -> list[Reason]:
@@ -35,7 +36,11 @@ def diagnose(facts: Facts, before: WindowsFacts | None, receipts: Sequence[Recei
     found += [_dialog(w, who, pid) for w in windows.windows if w.role == "dialog"]
     if windows.suspended:
         text = f"all threads of {who} are suspended: what was asked waits until they run again"
-        found.append(Reason("suspended", text, next="resume it (its debugger, or whoever suspended it)", pid=pid))
+        found.append(Reason("suspended", text, next=_RESUME, pid=pid))
+    elif before is not None and before.suspended and asked & _EVENTS:
+        # The thread that asks is not suspended, so not all of them are any more; what its handler waits for still is.
+        text = f"all threads of {who} were suspended when it was asked: its handler may wait for one of them"
+        found.append(Reason("suspended", text, certain=False, next=_RESUME, pid=pid))
     if windows.hung:
         text = f"{who} does not answer its window messages: it is busy or hangs"
         found.append(Reason("hung", text, False, _force(pid), pid))
@@ -44,7 +49,18 @@ def diagnose(facts: Facts, before: WindowsFacts | None, receipts: Sequence[Recei
         found.append(Reason("batch-question", f"{who} {question}", False, "answer it there", pid))
     if not found and "WM_CLOSE" in asked:
         found += _after_close(windows, before, who, pid)
+    if not found and asked & _EVENTS:
+        found.append(_heard(receipts, who, pid))
     return found
+
+
+def _heard(receipts: Sequence[Receipt], who: str, pid: int) -> Reason:
+    """A console event was delivered: without a handler of its own the process would be gone."""
+    last = next(r.request for r in reversed(receipts) if r.status == "delivered" and r.request in _EVENTS)
+    text = (
+        f"{who} has heard {last} and runs on: a handler of its own cleans up or has decided to stay, or its exit hangs"
+    )
+    return Reason("handler", text, certain=False, next="give it more time with `--timeout`", pid=pid)
 
 
 def _vetoed(receipt: Receipt, who: str, pid: int) -> Reason:
@@ -70,6 +86,11 @@ def _after_close(windows: WindowsFacts, before: WindowsFacts | None, who: str, p
     """What became of WM_CLOSE, judged by the windows before and now."""
     earlier = {w.handle: w for w in before.windows} if before is not None else {}
     mains = [w for w in windows.windows if w.role == "main"]
+    new = [w for w in windows.windows if before is not None and w.handle not in earlier and w.role in ("main", "owned")]
+    if new:
+        # Not a modal dialog as Windows knows it, but toolkits that draw for themselves disable no window (Qt).
+        text = f'{who} has opened the window "{new[0].title}" since it was asked, which may ask a person something'
+        return [Reason("question", text, certain=False, next=f"look at it, or {_force(pid)}", pid=pid)]
     was_main = [w for w in earlier.values() if w.role == "main"]
     now = {w.handle: w for w in windows.windows}
     hidden = [w for w in was_main if w.handle in now and not now[w.handle].visible]
@@ -77,7 +98,8 @@ def _after_close(windows: WindowsFacts, before: WindowsFacts | None, who: str, p
         text = f"{who} hid its window instead of closing: it may go on in the notification area"
         return [Reason("hidden", text, next=f"use its own exit command, or {_force(pid)}", pid=pid)]
     if was_main and not mains:
-        text = f"{who} has closed its windows and runs on without any"
+        rest = "with hidden ones only" if any(w.role == "hidden" for w in windows.windows) else "without any"
+        text = f"{who} has closed its windows and runs on {rest}"
         return [Reason("windowless", text, False, next=_force(pid), pid=pid)]
     disabled = [w for w in mains if not w.enabled and earlier.get(w.handle, w).enabled]
     if disabled:
@@ -87,6 +109,9 @@ def _after_close(windows: WindowsFacts, before: WindowsFacts | None, who: str, p
         text = f"{who} got WM_CLOSE, answers, and keeps its window: it ignored the request or is still busy with it"
         return [Reason("swallowed", text, certain=False, next=_force(pid), pid=pid)]
     return []
+
+
+_RESUME = "resume it (its debugger, or whoever suspended it)"
 
 
 def _force(pid: int) -> str:

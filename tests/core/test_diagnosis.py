@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from endtask._answers import forecast_windows, predict_windows
-from endtask._diagnosis import diagnose, explain_windows
+from endtask._diagnosis import BLOCKING, diagnose, explain_windows
 from endtask._plan import make_policy
 from endtask._requests import parse_request
 from endtask.model import Facts, Forecast, PidRef, Receipt, Seen, Service, Window, WindowsFacts
@@ -51,6 +51,48 @@ def test_dialog_is_told_with_its_text_and_buttons() -> None:
 def test_each_state_has_its_own_word(now: Facts, code: str) -> None:
     """One signature each."""
     assert codes(now) == [code]
+
+
+def test_windowless_program_with_hidden_windows_is_not_called_without_any() -> None:
+    """The hidden owner of its windows is still there."""
+    (reason,) = diagnose(facts(Window(9, "owner", "App", role="hidden")), facts(MAIN).windows, CLOSED)
+    assert reason.code == "windowless"
+    assert "hidden ones only" in reason.text
+
+
+def test_window_that_was_opened_since_may_be_a_question() -> None:
+    """Toolkits that draw for themselves disable no window: only that it is new can be seen, so it is a guess, and nothing more is sent."""
+    for role in ("owned", "main"):
+        asks = Window(5, "Save?", "QtWindow", visible=True, owner=1, role=role)
+        (reason,) = diagnose(facts(MAIN, asks), facts(MAIN).windows, CLOSED)
+        assert (reason.code, reason.certain) == ("question", False)
+        assert '"Save?"' in reason.text
+        assert reason.code in BLOCKING
+        assert codes(facts(MAIN, asks), before=facts(MAIN, asks)) == ["swallowed"]
+    assert codes(facts(Window(5, "Sending mail", "App", visible=True))) == ["question"]
+
+
+def console(**more: object) -> Facts:
+    """Return the facts of a console program."""
+    return Facts(PidRef(12, "1"), "app.exe", windows=WindowsFacts("console", **more))  # type: ignore[arg-type]  # by name
+
+
+def test_console_program_that_runs_on_has_heard_the_event() -> None:
+    """Without a handler of its own it would be gone; what the handler does cannot be seen."""
+    receipts = (Receipt("STOP_EVENT", "delivered"), Receipt("CTRL_C", "delivered"), Receipt("CTRL_BREAK", "impossible"))
+    (reason,) = diagnose(console(), console().windows, receipts)
+    assert (reason.code, reason.certain) == ("handler", False)
+    assert "heard CTRL_C" in reason.text
+    assert diagnose(console(), console().windows, receipts[:1]) == []
+
+
+def test_program_that_was_suspended_when_it_was_asked_is_called_so() -> None:
+    """The thread that asks runs, so not all of its threads are suspended any more."""
+    receipts = (Receipt("CTRL_C", "delivered"),)
+    (reason,) = diagnose(console(suspended=False), console(suspended=True).windows, receipts)
+    assert (reason.code, reason.certain) == ("suspended", False)
+    (reason,) = diagnose(console(suspended=True), console(suspended=True).windows, receipts)
+    assert (reason.code, reason.certain) == ("suspended", True)
 
 
 def test_veto_is_told_by_its_receipt() -> None:

@@ -178,4 +178,7 @@ class Choice:
             return "It is endtask itself."
         if pid in self._finder.own_line:
             return "It is an ancestor of endtask, which endtask never stops."
-        return words.CRITICAL if error is None or "critical" in error.message else f"{error.message}."
+        why = self.backend.untouchable(pid)
+        if not why or "critical" in why:
+            return words.CRITICAL if error is None or why else f"{error.message}."
+        return f"{why[0].upper()}{why[1:]}."

@@ -212,6 +212,16 @@ def test_exit_process_hangs_where_a_dll_waits_for_a_thread_that_was_cut(lab: Lab
     assert target.running
 
 
+def test_a_program_that_hangs_in_its_end_is_not_called_forbidden(lab: Lab) -> None:
+    """No thread can be made in it any more: GetLastError says that access is denied, and it is not."""
+    target = lab.start("etconsole", "hold-event")
+    send(target, CTRL_C)
+    target.wait_for("detach")
+    receipt = send(target, CTRL_C)
+    assert receipt.status == "impossible"
+    assert "in the middle of its end" in receipt.detail
+
+
 # --------------------------------------------------------------------------- refusals
 
 

@@ -90,7 +90,7 @@ def _inject(pin: WindowsPin, process: int, number: int) -> Answer:
     argument = EXIT_CODE if number == EXIT_PROCESS else number
     thread = kernel32.CreateRemoteThread(process, None, 0, start, argument, 0, None)
     if not thread:
-        return _no_thread(pin, last_error())
+        return _no_thread(pin, last_error(), ntdll.RtlGetLastNtStatus())
     with Handle(thread) as opened:
         return "delivered", f"by a thread at {function}{_hint(pin, opened, number)}"
 
@@ -166,9 +166,11 @@ def deaf(console_flags: int, number: int, *, wine: bool) -> str:
 # --------------------------------------------------------------------------- what came of it
 
 
-def _no_thread(pin: WindowsPin, error: int) -> Answer:
+def _no_thread(pin: WindowsPin, error: int, status: int) -> Answer:
     if handles.has_exited(pin):
         return "gone", "it had exited already"
+    if status == ntdll.STATUS_PROCESS_IS_TERMINATING:  # as GetLastError it is ERROR_ACCESS_DENIED, which would be a lie
+        return "impossible", "it is in the middle of its end already, and Windows makes no thread in it any more"
     if error == errors.ACCESS_DENIED:
         return "denied", f"CreateRemoteThread: {errors.text_of(error)}"
     if error == _OTHER_SESSION:

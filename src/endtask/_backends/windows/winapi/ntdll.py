@@ -37,6 +37,7 @@ _dll = library("ntdll")
 
 # "NTSTATUS Values"
 STATUS_INFO_LENGTH_MISMATCH = 0xC0000004
+STATUS_PROCESS_IS_TERMINATING = 0xC000010A
 
 # SYSTEM_INFORMATION_CLASS
 SYSTEM_PROCESS_INFORMATION = 5
@@ -171,4 +172,6 @@ NtQueryInformationThread: Callable[[int, int, ByRef, int, ByRef], int] = bind(
     _dll, "NtQueryInformationThread", NTSTATUS, HANDLE, ctypes.c_int, LPVOID, ULONG, ctypes.POINTER(ULONG)
 )
 RtlNtStatusToDosError: Callable[[int], int] = bind(_dll, "RtlNtStatusToDosError", DWORD, NTSTATUS)
+# Of the last call of this thread that became a GetLastError; finer than that.
+RtlGetLastNtStatus: Callable[[], int] = bind(_dll, "RtlGetLastNtStatus", NTSTATUS)
 wine_get_version: Callable[[], bytes] | None = bind_if_there(_dll, "wine_get_version", ctypes.c_char_p)

@@ -4,6 +4,7 @@
     tray-box    a hidden window, and a message box without an owner
     task-modal  a visible window, and a message box without an owner that disables it (MB_TASKMODAL)
     palette     a main window, and a window that it owns and that hinders nobody
+    asks        a main window that asks a question when it is asked whether the session may end
     frame       a window of the class of the frames around packaged apps
     app         a window of the class of packaged apps, inside WINDOW
 
@@ -19,9 +20,9 @@ assert sys.platform == "win32"
 import ctypes
 from ctypes import wintypes
 
-MB_YESNOCANCEL, MB_TASKMODAL = 0x3, 0x2000
+MB_YESNOCANCEL, MB_TASKMODAL, IDCANCEL = 0x3, 0x2000, 2
 WS_OVERLAPPEDWINDOW, WS_VISIBLE, WS_POPUP, WS_CHILD = 0x00CF0000, 0x10000000, 0x80000000, 0x40000000
-WM_DESTROY = 0x2
+WM_DESTROY, WM_QUERYENDSESSION = 0x2, 0x11
 FRAME, APP = "ApplicationFrameWindow", "Windows.UI.Core.CoreWindow"
 
 user32 = ctypes.WinDLL("user32", use_last_error=True)
@@ -40,6 +41,18 @@ user32.CreateWindowExW.argtypes = (
 )
 
 
+def _on_message(window: int, message: int, w: int, l: int) -> int:  # noqa: E741 - as Microsoft names them
+    """End with the first window."""
+    if message == WM_DESTROY:
+        user32.PostQuitMessage(7)
+    if message == WM_QUERYENDSESSION and sys.argv[1] == "asks":
+        return int(user32.MessageBoxW(window, "Really & truly?", "A question", MB_YESNOCANCEL) != IDCANCEL)
+    return int(user32.DefWindowProcW(window, message, w, l))
+
+
+on_message = procedure_type(_on_message)  # a name of its own: it must live as long as the program
+
+
 class WindowClass(ctypes.Structure):
     """WNDCLASSW."""
 
@@ -51,14 +64,6 @@ class WindowClass(ctypes.Structure):
         ("menu", wintypes.LPCWSTR),
         ("name", wintypes.LPCWSTR),
     )
-
-
-@procedure_type
-def on_message(window: int, message: int, w: int, l: int) -> int:  # noqa: E741 - as Microsoft names them
-    """End with the first window."""
-    if message == WM_DESTROY:
-        user32.PostQuitMessage(7)
-    return int(user32.DefWindowProcW(window, message, w, l))
 
 
 def make(class_name: str, title: str, style: int, parent: int | None = None) -> int:
@@ -93,6 +98,8 @@ def main(mode: str, parent: int) -> int:
         return int(user32.MessageBoxW(None, "Really & truly?", "A question", style))
     if mode == "palette":
         make("odd", "colours", WS_POPUP | WS_VISIBLE, make("odd", "main", visible))
+    elif mode == "asks":
+        make("odd", "main", visible)
     elif mode == "frame":
         make(FRAME, "an app", visible)
     else:

@@ -154,6 +154,28 @@ def test_ctrl_c_reaches_a_program_on_another_console(lab: Lab, flags: int) -> No
     assert target.heard("control 0") == target.heard("control") == 1
 
 
+def test_a_process_group_of_its_own_hears_it_once_when_it_wants_to(lab: Lab) -> None:
+    """Console-wide means whatever the group; Wine has to be told which there are."""
+    target = lab.start("etconsole", "enable", flags=NO_WINDOW | NEW_GROUP)
+    assert send(target).status == "delivered"
+    target.wait_exit()
+    assert target.heard("control 0") == target.heard("control") == 1
+
+
+def test_it_can_be_sent_from_a_process_group_of_ones_own(lab: Lab) -> None:
+    """Such a sender ignores Ctrl+C, and so would the helper, which has to hear the event."""
+    target = lab.start("etconsole", "graceful", 10, flags=NO_WINDOW)
+    code = (
+        "from endtask._backends.windows import console, table\n"
+        f"print(console._visit({target.pid}, '0', (), '', console._leaders({target.pid}, table.take())))"
+    )
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, creationflags=NO_WINDOW | NEW_GROUP, capture_output=True, text=True, check=True)
+    assert "generated=0, heard=True" in done.stdout
+    assert target.wait_exit() == STOPPED_BY_ITSELF
+    assert target.heard("control") == 1
+
+
 def test_everybody_on_the_console_hears_it(lab: Lab) -> None:
     """That is what console-wide means; the receipt names them."""
     root, *children = family(lab)
@@ -258,14 +280,13 @@ def test_events_for_a_process_group(targets: Path) -> None:
     assert_nobody_here_was_hit(report)
 
 
-def test_without_a_console_no_group_can_be_reached(targets: Path) -> None:
+def test_without_a_console_no_group_can_be_reached() -> None:
     """A service, pythonw.exe."""
-    if console.own_members():
-        pytest.skip("these tests run on a console")
-    assert console.send_group(os.getpid(), 1) == (
-        "impossible",
-        "we are on no console ourselves, so no event can be sent from here",
-    )
+    code = "from endtask._backends.windows import console; print(console.send_group(8, 1))"
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, creationflags=DETACHED, capture_output=True, text=True, check=True)
+    expected = ("impossible", "we are on no console ourselves, so no event can be sent from here")
+    assert done.stdout.strip() == str(expected)
 
 
 # --------------------------------------------------------------------------- when it cannot be done

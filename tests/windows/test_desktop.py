@@ -415,6 +415,8 @@ def test_long_lists_of_windows_are_cut() -> None:
         ("IME", True),
         ("MSCTFIME UI", True),
         ("PseudoConsoleWindow", True),
+        ("#32768", True),
+        ("#32770", False),
         (".NET-BroadcastEventWindow.4.0.0.0.1.0", True),
         ("ConsoleWindowClass", False),
         ("Notepad", False),
@@ -484,6 +486,16 @@ def test_a_palette_is_no_dialog(lab: Lab) -> None:
     assert (palette.title, palette.owner) == ("colours", odd.window)
     assert send(odd.target, WM_CLOSE).detail == 'to 1 window "main"'
     assert odd.target.wait_exit() == 7
+
+
+def test_a_program_that_asks_the_user_when_it_is_asked_has_not_agreed(lab: Lab) -> None:
+    """Some save by a question in the middle of the answer; that is neither yes nor no, and we do not wait for the person."""
+    odd = Odd(lab, "asks")
+    receipt = send(odd.target, WM_ENDSESSION)
+    assert receipt.status == "failed"
+    expected = 'window "main" did not answer WM_QUERYENDSESSION but opened a dialog "A question" ("Really & truly?")'
+    assert receipt.detail.startswith(expected)
+    assert odd.shows("dialog").buttons == ("Yes", "No", "Cancel")
 
 
 def test_the_frame_around_a_packaged_app_is_a_window_of_the_app(lab: Lab) -> None:

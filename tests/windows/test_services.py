@@ -183,6 +183,24 @@ def test_services_of_the_system_are_refused() -> None:
     assert "RpcSs" in service_list.by_pid()[pid]
 
 
+def test_a_process_of_the_system_itself_is_refused(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service manager marks those that must always run."""
+    made = services.start("stop")
+    active = service_list.active
+
+    def marked(manager: service_list.Scm) -> list[service_list.Found]:
+        found = active(manager)
+        for service in found:
+            service.flags |= 1
+        return found
+
+    monkeypatch.setattr(services_module, "active", marked)
+    receipt = send(made.process.pid)
+    assert receipt.status == "impossible"
+    assert "must always run" in receipt.detail
+    assert made.state == RUNNING
+
+
 @pytest.mark.skipif(not UNDER_WINE, reason="it is about Wine's own services")
 def test_every_service_of_wine_is_refused() -> None:
     """Each of them, whatever it is called."""

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 _FIRST = 64
 _HELPER_S = 10.0  # it takes 0.1 s; a machine that pages may take longer
-_DETACHED_PROCESS = 0x00000008
+_DETACHED_PROCESS = 0x00000008  # "Process Creation Flags"
+_CREATE_NEW_PROCESS_GROUP = 0x00000200
 _STATUS_CONTROL_C_EXIT = 0xC000013A
 _ON_NO_CONSOLE = "it is on no console"
 _CUT_OFF = -2  # `Visit.generated`: it ended between two lines
@@ -135,7 +136,7 @@ def send_console(pin: WindowsPin, request: Request, at_s: float) -> Receipt:
             visit = Visit(0, here, tuple(p for p in line if p in here))
         else:
             allowed = f"{request.text},{pin.ref.pid}" if request.text else ""
-            visit = _visit(pin.ref.pid, str(request.number), line, allowed)
+            visit = _visit(pin.ref.pid, str(request.number), line, allowed, _leaders(pin.ref.pid, snapshot))
         status, detail = _answer(
             pin, visit, line, (snapshot, table.take())
         )  # who was hit may have gone, who joined is new
@@ -216,7 +217,18 @@ def send_group(group_pid: int, event: int) -> Answer:
 # --------------------------------------------------------------------------- the helper
 
 
-def _visit(pid: int, event: str, spared: Iterable[int] = (), allowed: str = "") -> Visit:
+def _leaders(pid: int, snapshot: table.Snapshot) -> list[int]:
+    """Return who may lead the process group that a process is in: itself and everybody above it, those that have ended included.
+
+    Only Wine asks for it. There a group is named by whom it began with, and an event for it reaches its members on one console only.
+    """
+    found = [pid]
+    while (row := snapshot.row(found[-1])) is not None and row.ppid and row.ppid not in found:
+        found.append(row.ppid)
+    return found
+
+
+def _visit(pid: int, event: str, spared: Iterable[int] = (), allowed: str = "", leaders: Iterable[int] = ()) -> Visit:
     """Start the helper for the console of *pid* and return what it said.
 
     It inherits the pipe for its answers, and no other handle of ours.
@@ -226,14 +238,15 @@ def _visit(pid: int, event: str, spared: Iterable[int] = (), allowed: str = "") 
     python = interpreter()
     if not python:
         return Visit(failed=f"`{sys.executable}` is no Python that could start the helper which joins consoles")
-    words = [str(pid), event, ",".join(map(str, spared)) or "-", allowed or "-"]
+    lists = [",".join(map(str, pids)) or "-" for pids in (spared, leaders)]
+    words = [str(pid), event, lists[0], allowed or "-", lists[1]]
     try:
         helper = subprocess.Popen(
             [python, "-I", "-S", *program(), *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            creationflags=_DETACHED_PROCESS,
+            creationflags=_DETACHED_PROCESS | _CREATE_NEW_PROCESS_GROUP,
         )
     except OSError as exc:
         return Visit(failed=f"the helper that joins consoles could not be started: {exc.strerror}")

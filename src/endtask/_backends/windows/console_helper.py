@@ -1,6 +1,6 @@
 """Borrows the console of another process for a moment: a program of its own, started by `console.py` and imported by nobody.
 
-    python -I -S console_helper.py PID EVENT SPARED ALLOWED
+    python -I -S console_helper.py PID EVENT SPARED ALLOWED LEADERS
 
 It joins the console of PID, lists who is on it, and unless that list names somebody who must not be hit, generates EVENT for everybody there.
 
@@ -8,6 +8,7 @@ It joins the console of PID, lists who is on it, and unless that list names some
     EVENT    0 (Ctrl+C), 1 (Ctrl+Break), or - to list only
     SPARED   pids joined by commas: if one of them is on the console, nothing is generated
     ALLOWED  pids joined by commas: if anybody else is on the console, nothing is generated; - for no limit
+    LEADERS  pids joined by commas that may lead the process group of PID; only Wine needs them
 
 Answers are lines on standard output, each written at once, so that the starter knows how far it came whatever happens to it:
 
@@ -20,6 +21,7 @@ Answers are lines on standard output, each written at once, so that the starter 
 
 Why a program of its own: whoever joins a console leaves his own, loses his control handlers (AttachConsole page: the table is reset), and is hit by the event himself.
 This program is started without a console, so nothing is lost, and it takes the event as handled.
+It is started in a process group of its own, too: until its handler stands, it ignores Ctrl+C.
 
 Newest first: the system asks the members of a console in that order (microsoft/terminal, src/host/input.cpp), and this program is the newest.
 It must not end before it was asked: old versions of Windows break off the round at a member that has gone (same source, commit 09d8ac44ad).
@@ -77,17 +79,18 @@ def generate(event: int, groups: list[int]) -> int:
     return errors[0]
 
 
-def groups_of(there: list[int]) -> list[int]:
+def groups_of(there: list[int], leaders: set[int]) -> list[int]:
     """Return the groups that make up the whole console.
 
     Windows: group 0, which is everybody on it. Never a pid: one that leads no group counts as 0 again, and hits everybody twice (microsoft/terminal#335).
-    Wine: 0 is the caller's own group only (server/console.c), and a pid that leads no group reaches nobody, so every member is tried.
+    Wine: 0 is the caller's own group only, which here is this program (server/console.c); the others are reached by the pids of their leaders,
+    and a pid that leads no group on this console reaches nobody.
     """
     is_wine = hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
-    return [0, *there] if is_wine else [0]
+    return [0, *sorted(leaders.union(there))] if is_wine else [0]
 
 
-def main(pid: int, event: str, spared: set[int], allowed: set[int] | None) -> int:
+def main(pid: int, event: str, spared: set[int], allowed: set[int] | None, leaders: set[int]) -> int:
     """Do it; see the module's description."""
     heard = threading.Event()
 
@@ -101,6 +104,9 @@ def main(pid: int, event: str, spared: set[int], allowed: set[int] | None) -> in
         say("attach", ctypes.get_last_error())
         return 1
     _kernel32.SetConsoleCtrlHandler(handler, True)  # after AttachConsole, which empties the table
+    _kernel32.SetConsoleCtrlHandler(
+        _Handler(), False
+    )  # NULL; a group of its own ignores Ctrl+C; now we want to hear it
     own = _kernel32.GetCurrentProcessId()
     there = members(own)
     say("list", *there)
@@ -111,7 +117,7 @@ def main(pid: int, event: str, spared: set[int], allowed: set[int] | None) -> in
         say("refused", *hit)
         return 1
     say("generating")
-    error = generate(int(event), groups_of(there))
+    error = generate(int(event), groups_of(there, leaders))
     say("generate", error)
     if not error and heard.wait(_WAIT_S):
         say("heard")
@@ -119,6 +125,6 @@ def main(pid: int, event: str, spared: set[int], allowed: set[int] | None) -> in
 
 
 if __name__ == "__main__":
-    sys.exit(
-        main(int(sys.argv[1]), sys.argv[2], pids_of(sys.argv[3]), None if sys.argv[4] == "-" else pids_of(sys.argv[4]))
-    )
+    target, wanted, *lists = sys.argv[1:]
+    limit = None if lists[1] == "-" else pids_of(lists[1])
+    sys.exit(main(int(target), wanted, pids_of(lists[0]), limit, pids_of(lists[2])))

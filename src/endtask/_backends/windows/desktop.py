@@ -213,7 +213,8 @@ def _end_session(pin: WindowsPin, seen: Sequence[Window], _text: str) -> Answer:
         elif not answer:
             # "The system sends WM_ENDSESSION with the results of WM_QUERYENDSESSION" (WM_QUERYENDSESSION page): to those who had said yes, too.
             _tell(pin, asked, ending=False)
-            return _not_agreed(window, answer, error, left_ms)
+            opened = _dialogs_since(pin.ref.pid, seen) if error == window_list.TIMED_OUT else []
+            return _not_agreed(window, answer, error, left_ms, opened)
     if not asked:
         return ("gone", _ENDED) if handles.has_exited(pin) else ("impossible", "its windows have just been closed")
     _tell(pin, asked, ending=True)
@@ -227,13 +228,21 @@ def _tell(pin: WindowsPin, asked: Sequence[Window], *, ending: bool) -> None:
             user32.SendNotifyMessageW(window.handle, user32.WM_ENDSESSION, int(ending), user32.ENDSESSION_CLOSEAPP)
 
 
-def _not_agreed(window: Window, answer: int | None, error: int, waited_ms: int) -> Answer:
+def _dialogs_since(pid: int, before: Sequence[Window]) -> list[Window]:
+    """Return the dialogs that a process did not show before: some programs ask the user while they are asked."""
+    known = {w.handle for w in before}
+    return [w for w in windows(pid) if w.role == "dialog" and w.handle not in known]
+
+
+def _not_agreed(window: Window, answer: int | None, error: int, waited_ms: int, opened: Sequence[Window]) -> Answer:
     name = f'window "{window.title}"' if window.title else f"a window of class {window.class_name}"
     if answer is not None:
         reason = _block_reason(window.handle)
         return "vetoed", f"{name} answered no to WM_QUERYENDSESSION" + (f': "{reason}"' if reason else "")
     if error == errors.ACCESS_DENIED:
         return "denied", _UIPI
+    if opened:
+        return "failed", f"{name} did not answer WM_QUERYENDSESSION but opened {dialog_in_words(opened[0])}"
     if error == window_list.TIMED_OUT:
         return (
             "failed",

@@ -93,7 +93,7 @@ def open_service(manager: Scm, name: str, access: int) -> Scm:
 class Found:
     """One active service, copied out of the answer of the service manager."""
 
-    __slots__ = ("accepts", "display", "name", "pid", "state")
+    __slots__ = ("accepts", "display", "flags", "name", "pid", "state")
 
     def __init__(self, entry: api.EnumeratedService) -> None:
         self.name = entry.name
@@ -101,6 +101,7 @@ class Found:
         self.pid = entry.status.pid
         self.state = entry.status.state
         self.accepts = entry.status.accepts
+        self.flags = entry.status.flags
 
 
 def active(manager: Scm) -> list[Found]:

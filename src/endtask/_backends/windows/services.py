@@ -123,9 +123,12 @@ def _text(code: int) -> str:
 
 def _stop_all(manager: Scm, pin: WindowsPin, *, dependents: bool) -> Answer:
     # The pin is held, so a service with this pid lives in this process, and in no other that came later.
-    services = [describe(manager, s) for s in active(manager) if s.pid == pin.ref.pid]
-    if not services:
+    found = [s for s in active(manager) if s.pid == pin.ref.pid]
+    if not found:
         return "impossible", "it hosts no service"
+    if any(s.flags & api.SERVICE_RUNS_IN_SYSTEM_PROCESS for s in found):
+        return "impossible", "it is a process of the system that must always run (SERVICE_RUNS_IN_SYSTEM_PROCESS)"
+    services = [describe(manager, s) for s in found]
     own = {s.name for s in services}
     for service in services:
         why_not = _why_not(manager, service, own, dependents=dependents)

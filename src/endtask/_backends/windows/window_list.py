@@ -38,7 +38,7 @@ DIALOG = "#32770"  # "About Window Classes", System Classes
 _FRAME, _APP = "ApplicationFrameWindow", "Windows.UI.Core.CoreWindow"
 
 # Made by Windows in the process, not by the program. WM_CLOSE destroys such a window and tells the program nothing:
-# input methods, the text services, GDI+, the broadcast window of .NET. The window of a pseudo console belongs, by the books,
+# input methods, the text services, GDI+, the broadcast window of .NET, the lists, hints, menus and shadows of controls. The window of a pseudo console belongs, by the books,
 # to the first program on it (microsoft/terminal, InteractivityFactory.cpp), and what WM_CLOSE does to it stops nobody.
 _HELPERS = frozenset(
     (
@@ -49,6 +49,10 @@ _HELPERS = frozenset(
         "CicMarshalWndClass",
         "CiceroUIWndFrame",
         "GDI+ Hook Window Class",
+        "ComboLBox",
+        "tooltips_class32",
+        "SysShadow",
+        "#32768",
         "PseudoConsoleWindow",
     )
 )
@@ -228,13 +232,13 @@ def _visible_children(window: int) -> list[int]:
 
 
 def _content(window: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the texts and the buttons of a dialog.
+    """Return the texts and the buttons of a dialog, each on one line.
 
     Toolkits name their classes after those of Windows (`WindowsForms10.BUTTON.app.0...`, `TButton`); those that draw for themselves show nothing here.
     """
     texts, buttons = [], []
     for child in _visible_children(window):
-        name, text = class_of(child).lower(), text_of(child).strip()
+        name, text = class_of(child).lower(), " ".join(text_of(child).split())  # on one line
         if not text:
             continue
         if "static" in name:

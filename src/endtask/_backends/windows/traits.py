@@ -170,6 +170,8 @@ class Look:
             hung = self.ask("windows.hung", lambda: desktop.hung(windows), None)
         subsystem = self._image.subsystem if self._image is not None else ""
         console, console_pids = self._console(us, subsystem)
+        if self._in_job is None and not row.kernel:
+            self.unknown["windows.in_job"] = "it may not be asked whether it is in a job object"
         package = _package(handle)
         critical = self._critical()
         machine = "" if row.kernel else images.machine_of(handle)

@@ -173,7 +173,7 @@ class Manager(Record):
     """Who looks after a process and may start it again.
 
     Attributes:
-        kind: `systemd`, `docker`, `podman`, `kubernetes`, `containerd`, `supervisord`, `runit`, `s6`, `daemontools`, `pm2`, `cron`, `tmux`, `screen`, `loop`, ...
+        kind: `systemd`, `docker`, `podman`, `kubernetes`, `containerd`, `supervisord`, `runit`, `s6`, `daemontools`, `pm2`, `cron`, `tmux`, `screen`, `loop`, `wine`, ...
         name: Its own name for the process: the unit, the container id, the program.
         stop: The manager's own stop command, empty if it has none.
         restarts: `yes`, `no` or `unknown`: whether it starts the process again after a stop.
@@ -295,6 +295,26 @@ class WindowsFacts(Record):
     wine: bool = False
 
 
+class WineFacts(Record):
+    """What Wine knows of a Windows program that runs under it (Linux); `Facts.unknown` says why a field could not be read.
+
+    Attributes:
+        prefix: The folder that its Wine works in (WINEPREFIX), empty if unknown.
+        pid: Its process id as Windows programs of that prefix see it, 0 if unknown.
+        image: Windows path of the program, empty if unknown.
+        subsystem: `gui` or `console`, empty if unknown.
+        console: Whether it has a console, so that INT reaches it as Ctrl+C; None if unknown.
+        ignores_ctrl_c: Whether it ignores Ctrl+C; None if unknown.
+    """
+
+    prefix: str = ""
+    pid: int = 0
+    image: str = ""
+    subsystem: str = ""
+    console: bool | None = None
+    ignores_ctrl_c: bool | None = None
+
+
 class Facts(Record):
     """What could be read about one process; nothing in it is a conclusion.
 
@@ -330,6 +350,7 @@ class Facts(Record):
         reaper: Whether the parent is only the reaper of orphans (init or a subreaper that did not start it).
         unknown: Pairs of field name and reason.
         windows: What only Windows knows, None elsewhere.
+        wine: What Wine knows of a Windows program on Linux, None for all others.
     """
 
     ref: PidRef
@@ -361,6 +382,7 @@ class Facts(Record):
     reaper: bool = False
     unknown: tuple[tuple[str, str], ...] = ()
     windows: WindowsFacts | None = None
+    wine: WineFacts | None = None
 
 
 class Prediction(Record):

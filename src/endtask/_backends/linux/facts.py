@@ -21,7 +21,7 @@ import sys
 
 assert sys.platform == "linux"
 
-from endtask._backends.linux import cgroups, names, procfs, signal_sets, sockets
+from endtask._backends.linux import cgroups, names, procfs, signal_sets, sockets, wine
 from endtask._backends.linux.loops import shell_arguments
 from endtask._backends.linux.managers import find_managers
 from endtask._backends.linux.surroundings import Ancestor, Surroundings
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from endtask._backends.base import Pin
     from endtask._backends.linux.reader import ProcReader
-    from endtask.model import Listener, Manager, PidRef, Row, SignalSets
+    from endtask.model import Listener, Manager, PidRef, Row, SignalSets, WineFacts
 
 _DEAD = ("Z", "X", "x")
 _SCRIPT_BYTES = 1 << 16
@@ -51,7 +51,7 @@ class _Draft:
     __slots__ = (
         "age_s", "cgroup", "cmdline", "core_dumping", "cwd", "environ", "exe", "exited", "frozen", "managers", "name",
         "namespace_init", "other_namespace", "parent", "parent_name", "ports", "reaper", "ref", "row", "signals",
-        "thread", "threads", "tracer", "tty", "uid", "unknown", "user", "wait_channel",
+        "thread", "threads", "tracer", "tty", "uid", "unknown", "user", "wait_channel", "wine",
     )  # fmt: skip
 
     def __init__(self, ref: PidRef) -> None:
@@ -71,6 +71,7 @@ class _Draft:
         self.signals: SignalSets | None = None
         self.managers: tuple[Manager, ...] = ()
         self.ports: tuple[Listener, ...] = ()
+        self.wine: WineFacts | None = None
         self.unknown: dict[str, str] = {}
 
     def facts(self, state: str, ppid: int) -> Facts:
@@ -80,6 +81,7 @@ class _Draft:
             self.cmdline, self.uid, self.user, self.age_s, self.threads, self.tty, bool(row and row.kernel), self.signals,
             self.namespace_init, self.other_namespace, self.tracer, self.frozen, self.wait_channel, self.core_dumping,
             self.cgroup, self.parent_name, self.managers, self.ports, self.reaper, tuple(self.unknown.items()),
+            wine=self.wine,
         )  # fmt: skip
 
 
@@ -266,6 +268,10 @@ def _upkeep(draft: _Draft, table: Mapping[int, Row] | None) -> None:
             os.uname().nodename,
         )
     )
+    found = wine.look_at(draft.ref.pid, draft.name, draft.exe, draft.cmdline, draft.environ, (draft.uid, draft.user))
+    if found is not None:
+        draft.wine, draft.managers, draft.cmdline = found.facts, (found.manager, *draft.managers), found.cmdline
+        draft.unknown.update(found.unknown)
 
 
 def environment(raw: bytes) -> dict[str, str]:

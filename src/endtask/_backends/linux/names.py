@@ -48,6 +48,7 @@ def longer(short: str, exe: str, arguments: Sequence[str]) -> str:
         paths[:2] = arguments[0], paths[0]
     for path in paths:
         base = procfs.encode(path).rpartition(b"/")[2]
-        if base.startswith(cut):
-            return procfs.decode(base)
+        for name in (base, base.rpartition(b"\\")[2]):  # Wine's programs show the path that Windows has for them
+            if name.startswith(cut):
+                return procfs.decode(name)
     return short

@@ -174,6 +174,7 @@ class Finder:
     def _by_name(self, word: str) -> None:
         backend = self.backend
         kernel = never = filtered = 0
+        served = ""
         pids = []
         for pid in self._names(word):
             if pid <= 1 or pid in self.own_line:
@@ -183,8 +184,10 @@ class Finder:
                 filtered += 1
                 continue
             row = self.table.get(pid) if self.table is not None else None
-            if (row.kernel if row is not None else self._is_kernel(pid)) or backend.untouchable(pid):
+            why = backend.untouchable(pid)
+            if (row.kernel if row is not None else self._is_kernel(pid)) or why:
                 kernel += 1
+                served = served or why
                 continue
             pids.append(pid)
 
@@ -193,7 +196,7 @@ class Finder:
             return short is not None and _fits(word, backend.full_name(pid, short), folds_case=backend.folds_case)
 
         if not pids and not filtered and (kernel or never):
-            self._refuse_matches(word, kernel)
+            self._refuse_matches(word, kernel, served)
         nobody = f"no process is named `{word}`" if not pids and not filtered else f"no process named `{word}`"
         if filtered and not pids:
             nobody += " passes the filters"
@@ -201,7 +204,9 @@ class Finder:
             nobody += f" (a name has no slash; who has the file open: `file:{word}`)"
         self._select(word, pids, lambda: still, nobody=nobody)
 
-    def _refuse_matches(self, word: str, kernel: int) -> None:
+    def _refuse_matches(self, word: str, kernel: int, served: str) -> None:
+        if served and self.backend.reparents:  # Windows has too many of its own to say of each what it does
+            raise RefusedError(f"`{word}` is never selected: {served}", hint="name a program")
         if kernel:
             what = (
                 "what belongs to Windows itself"
@@ -254,12 +259,9 @@ class Finder:
                 )
             )
             return
-        usable = [p for p in pids if p > 1 and p not in self.own_line]
+        usable = self._usable(pids)
         if pids and not usable:
-            who = ", ".join(f"{p} {self.backend.short_name(p) or '?'}" for p in pids)
-            raise RefusedError(
-                f"{word} is held by {who}, which endtask never selects", hint="stop the service that owns the socket"
-            )
+            self._refuse_holders(word, pids)
 
         def confirm() -> Callable[[int], bool]:
             holders = {p for listener in self.backend.listeners(proto, port) for p in listener.pids}
@@ -272,6 +274,15 @@ class Finder:
             target.port = (proto, port)
             target.sockets = frozenset(listener.inode for listener in listeners)
 
+    def _refuse_holders(self, word: str, pids: Sequence[int]) -> None:
+        who = ", ".join(f"{p} {self.backend.short_name(p) or '?'}" for p in pids)
+        text = f"{word} is held by {who}, which endtask never selects"
+        why = self._served(pids)
+        if why and self.backend.reparents:  # Linux, where only Wine's server does that
+            hint = "name the program that listens; `endtask look '*.exe'` shows all Windows programs"
+            raise RefusedError(f"{text}: {why}", hint=hint)
+        raise RefusedError(text + (f": {why}" if why else ""), hint="stop the service that owns the socket")
+
     def _by_file(self, word: str, path: str) -> None:
         if not path:
             raise TargetError(f"`{word}` names no file", hint="for example `file:/var/log/app.log`")
@@ -283,9 +294,11 @@ class Finder:
         except OsCallError as exc:
             self.found.missing.append(Missing(word, f"`{path}` cannot be looked at: {exc.message}"))
             return
-        usable = [p for p in pids if p > 1 and p not in self.own_line]
+        usable = self._usable(pids)
         if pids and not usable:
             text = f"`{path}` is held only by endtask itself, its ancestors or pid 1"
+            why = self._served(pids)
+            text = f"`{path}` is held by what endtask never selects: {why}" if why else text
             raise RefusedError(text, hint="name another process")
 
         def confirm() -> Callable[[int], bool]:
@@ -353,6 +366,14 @@ class Finder:
             self._add(target)
 
     # ------------------------------------------------------------------ pin and confirm
+
+    def _usable(self, pids: Iterable[int]) -> list[int]:
+        """Return those holders that may be selected: not what holds a port or file for another program (Wine's server does)."""
+        return [p for p in pids if p > 1 and p not in self.own_line and not self.backend.untouchable(p)]
+
+    def _served(self, pids: Iterable[int]) -> str:
+        """Return for whom one of them holds it, empty if they hold it for themselves."""
+        return next((why for why in map(self.backend.untouchable, pids) if why), "")
 
     def _refuse_never(self, pid: int, word: str) -> None:
         if pid == 1 and self.backend.reparents:

@@ -93,6 +93,15 @@ class ProcReader(SignalsOnly):
 
         return names.full_name(pid, short)
 
+    def untouchable(self, pid: int) -> str:
+        """Return why a process must never be stopped, empty for nearly all: what Wine has started for all programs of a prefix."""
+        short = procfs.short_name(pid)
+        if short is None or not (short.endswith(".exe") or short.startswith("wine")):
+            return ""  # the usual case, without another import
+        from endtask._backends.linux import wine
+
+        return wine.own_part(pid, short)
+
     def row(self, pid: int) -> Row | None:
         """Return one line of the process table, None if gone or hidden."""
         return procfs.row(pid)

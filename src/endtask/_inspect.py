@@ -100,6 +100,15 @@ def _held(facts: Facts) -> tuple[Answer, str, bool] | None:
 
 def disposition(facts: Facts, number: int) -> tuple[Answer, bool, str]:
     """Return what the signal masks alone say: the word, whether it is certain, and why."""
+    found = _by_masks(facts, number)
+    if facts.wine is not None:
+        from endtask._wine import translate  # a program's handlers are Wine's, of no use to most runs
+
+        return translate(facts, number, found)
+    return found
+
+
+def _by_masks(facts: Facts, number: int) -> tuple[Answer, bool, str]:
     signals = facts.signals
     if signals is None:
         return "unknown", False, "its signal masks could not be read"
@@ -161,6 +170,7 @@ _WRAPPERS: dict[str, tuple[bool | None, str]] = {
     "uv": (True, "uv run hands TERM to the program"),
     "poetry": (None, "poetry run replaces itself on Unix"),
     "conda": (False, "conda run waits for a script that runs the program"),
+    "start.exe": (False, "Wine's start.exe only waits for the program"),
 }
 
 
@@ -210,6 +220,10 @@ def forecast(facts: Facts, requests: Sequence[Request], children: Sequence[Facts
             ask = real.ref.pid
             advice.append(f"ask {ask} {real.name} itself: {because}")
     advice += _state_advice(facts)
+    if facts.wine is not None and real is None:
+        from endtask._wine import ask_properly
+
+        advice += ask_properly(facts)
     for manager in facts.managers:
         if manager.stop and manager.restarts != "no":
             again = "starts it again" if manager.restarts == "yes" else "may start it again"
@@ -253,6 +267,10 @@ def _notes(facts: Facts) -> tuple[str, ...]:
         notes.append("it is the first process of its pid namespace: when it ends, everything in there is killed")
     elif facts.other_namespace:
         notes.append("it lives in a pid namespace of its own (a container or sandbox)")
+    if facts.wine is not None:
+        from endtask._wine import notes as wine_notes
+
+        notes += wine_notes(facts.wine)
     return tuple(notes)
 
 

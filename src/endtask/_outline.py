@@ -18,10 +18,13 @@ def target_plan(backend: Backend, ready: Prepared) -> TargetPlan:
     target_facts = backend.facts(ready.pins[ready.target.ref.pid])
     policy = ready.policy
     members = []
+    warnings = _plan_warnings(target_facts, ready)
     for ref, name, tie, kept in ready.members:
         pin = ready.pins[ref.pid]
         facts = target_facts if ref == ready.target.ref else backend.facts(pin)
-        members.append(_planned(policy, ready, facts, (ref, name, tie, kept)))
+        planned = _planned(policy, ready, facts, (ref, name, tie, kept))
+        members.append(planned)
+        warnings += _losses(facts, planned)
     return TargetPlan(
         ready.target.what,
         ready.target.ref,
@@ -32,7 +35,7 @@ def target_plan(backend: Backend, ready: Prepared) -> TargetPlan:
         ready.origin.watch_s if ready.origin is not None else 0.0,
         ready.origin.because if ready.origin is not None else "",
         ready.suspects,
-        (*ready.warnings, *_plan_warnings(target_facts, ready)),
+        (*ready.warnings, *warnings),
     )
 
 
@@ -79,6 +82,21 @@ def _when(policy: Policy, ready: Prepared, name: str) -> str:
     if ready.is_shell:
         alone_s = min(alone_s, SHELL_ALONE_S)
     return f"when the target is gone, or after {begins + alone_s:g} s"
+
+
+def _losses(facts: Facts, planned: Planned) -> list[str]:
+    """Return which requests end a Windows program (under Wine) that has not been asked before."""
+    if facts.wine is None:
+        return []
+    from endtask._wine import loss
+
+    for name, answer in zip(planned.asked, planned.answers, strict=True):
+        if answer == "asks" or name.startswith(("cmd:", "stdin:")):
+            return []  # it is asked first; what it makes of that is its own affair
+        text = loss(facts, name, answer)
+        if text:
+            return [text]
+    return []
 
 
 def _plan_warnings(facts: Facts, ready: Prepared) -> list[str]:

@@ -79,6 +79,9 @@ def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) ->
         if request.kind == "signal" and not request.forced:
             found += _by_disposition(facts, request, who, asked=asked)
     found += _by_state(facts, who)
+    if facts.wine is not None and asked and any(r.kind == "command" for r in requests):
+        text = f"{who} was asked by a command and runs on: a window of it may wait for an answer"
+        found.append(Reason("slow", text, False, "look at its windows, or give it more time with `--timeout`", pid))
     if not found:
         sleeping = f", sleeps in {facts.wait_channel}" if facts.wait_channel else ""
         text = (
@@ -151,7 +154,7 @@ def _another_way(facts: Facts) -> str:
     pid = facts.ref.pid
     for number, name in _OTHERS:
         word, certain, _because = disposition(facts, number)
-        if certain and word in ("handler", "waits-for-it"):
+        if certain and word in ("handler", "waits-for-it", "asks"):
             return f"it has a handler for {name}: `endtask stop {pid} --plan {name}/10`"
     return _by_force(pid)
 
@@ -175,7 +178,7 @@ def _by_disposition(  # size: a table of reasons
     if word == "blocked":
         text = f"{who} blocks {name} in every thread: it stays pending"
         return [Reason("blocked", text, certain, _another_way(facts), pid)]
-    if word in ("handler", "waits-for-it") and asked:
+    if word in ("handler", "waits-for-it", "asks") and asked:
         pending = facts.signals is not None and facts.signals.pending & (1 << (request.number - 1))
         if pending:
             busy = f"{who} has a handler for {name} but has not taken it yet: its main thread is busy"

@@ -230,9 +230,23 @@ def suspects(family: Family, top: Row, above: Sequence[int]) -> list[Row]:
             found += family.leaders(
                 parent
             )  # a runner that gives sessions to what it starts would have given one to the target's line
-    return [row for row in dict.fromkeys(found) if row.start >= top.start and row.pid not in above]
+    return [
+        row
+        for row in dict.fromkeys(found)
+        if row.start >= top.start and row.pid not in above and not _other_launch(family, row, top)
+    ]
 
 
+def _other_launch(family: Family, row: Row, top: Row) -> bool:
+    """Return whether a Windows program under Wine belongs to another command than the target.
+
+    Wine forks twice for whatever it starts, so that every program is an orphan; but what a program starts stays in its process group or leads a session of
+    its own (dlls/ntdll/unix/process.c, spawn_process), and nobody else's leader lives in either.
+    """
+    return row.comm.endswith(_WINDOWS) and row.pgid not in (row.pid, top.pgid) and _lives(family, row.pgid)
+
+
+_WINDOWS = ".exe"  # how the names of programs under Wine end
 _REAPERS = frozenset(
     ("systemd", "init", "tini", "dumb-init", "catatonit", "s6-svscan", "containerd-shim", "conmon", "runsvdir")
 )
@@ -252,8 +266,8 @@ def _adopted(family: Family, row: Row, parent: int) -> bool:
     above = family.table.get(parent)
     if above is not None and adopts(above.comm):
         return True
-    if parent == 1 and row.sid == row.pid:
-        return True  # leads a session of its own below pid 1, as daemons do
+    if parent == 1 and (row.sid == row.pid or row.comm.endswith(_WINDOWS)):
+        return True  # leads a session of its own below pid 1, as daemons do; Wine forks twice for all that it starts
     return any(leader and not _lives(family, leader) for leader in (row.sid, row.pgid))
 
 

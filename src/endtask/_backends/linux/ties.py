@@ -21,8 +21,18 @@ def marks(pid: int) -> tuple[str, ...]:
     return tuple(decode(entry[len(_MARK) :]) for entry in environ(pid) or () if entry.startswith(_MARK))
 
 
-# What shells, terminals and Python (PEP 538) change for every command or in every level; all else is inherited as it is.
-_VOLATILE = (b"_=", b"SHLVL=", b"PWD=", b"OLDPWD=", b"LC_CTYPE=", b"COLUMNS=", b"LINES=")
+# What shells, terminals, Python (PEP 538) and Wine change for every command or in every level; all else is inherited as it is.
+_VOLATILE = (
+    b"_=",
+    b"SHLVL=",
+    b"PWD=",
+    b"OLDPWD=",
+    b"LC_CTYPE=",
+    b"COLUMNS=",
+    b"LINES=",
+    b"WINESERVERSOCKET=",
+    b"WINEPRELOADRESERVE=",
+)
 
 
 _MOST_KEPT = 256  # environments; some KiB each

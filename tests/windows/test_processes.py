@@ -79,7 +79,7 @@ def test_pin_of_nobody_and_of_another_is_gone(backend: Backend, child: Child) ->
 
 
 def test_process_that_ended_and_is_held_is_like_a_zombie(backend: Backend, child: Child) -> None:
-    """It can be pinned, has exited, is in no table, and tells how it ended and when."""
+    """It can be pinned, has exited, is in no table, and tells who it was, how it ended and when."""
     pin = backend.pin(child.pid)
     assert not backend.exited(pin)
     assert backend.ended_ago_s(pin) is None
@@ -91,7 +91,13 @@ def test_process_that_ended_and_is_held_is_like_a_zombie(backend: Backend, child
     ago_s = backend.ended_ago_s(pin)
     assert ago_s is not None
     assert ago_s < 60
-    assert backend.row(child.pid) is None
+    row = backend.row(child.pid)
+    assert row is not None
+    assert (row.state, row.ppid, row.start, row.comm) == ("Z", os.getpid(), int(pin.ref.token), "python.exe")
+    assert backend.short_name(child.pid) == "python.exe"
+    assert child.pid not in backend.table()
+    assert child.pid not in backend.list_pids()
+    assert backend.status(child.pid) == ""
     assert backend.facts(pin).exited
     pin.close()
 

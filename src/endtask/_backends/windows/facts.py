@@ -46,7 +46,11 @@ def collect(reader: TableReader, pin: WindowsPin) -> Facts:  # size: the order o
     pid = pin.ref.pid
     row = snapshot.row(pid)
     if row is None or row.start != pin.created:
-        return _ended(pin) if _has_exited(pin) else Facts(pin.ref, _name(pin), unknown=(("everything", _HIDDEN),))
+        return (
+            _ended(pin)
+            if _has_exited(pin)
+            else Facts(pin.ref, images.name_of(pin.handle, pin.ref.pid), unknown=(("everything", _HIDDEN),))
+        )
     look = Look(pin, row, snapshot)
     look.read_itself()
     windows = look.facts(reader.ourselves())
@@ -78,14 +82,7 @@ def collect(reader: TableReader, pin: WindowsPin) -> Facts:  # size: the order o
 
 def _ended(pin: WindowsPin) -> Facts:
     """Return what is left of a process that has ended and that somebody (we, at least) still holds."""
-    return Facts(pin.ref, _name(pin), state="X", exited=True)
-
-
-def _name(pin: WindowsPin) -> str:
-    try:
-        return images.path_of(pin.handle).rpartition("\\")[2]
-    except OsCallError:
-        return f"pid {pin.ref.pid}"  # ignored: the name goes with the process
+    return Facts(pin.ref, images.name_of(pin.handle, pin.ref.pid), state="X", exited=True)
 
 
 def _has_exited(pin: WindowsPin) -> bool:

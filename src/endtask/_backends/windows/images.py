@@ -90,6 +90,14 @@ def path_of(handle: int) -> str:
     return buffer.value
 
 
+def name_of(handle: int, pid: int) -> str:
+    """Return the file name of the program that an opened process runs, or ran; `pid N` where that is not kept."""
+    try:
+        return path_of(handle).rpartition("\\")[2]
+    except OsCallError:
+        return f"pid {pid}"  # ignored: the name may go with the process
+
+
 def modules_of(pid: int) -> tuple[str, ...]:
     """Return the paths of the program and the DLLs that are loaded in a process, empty if unreadable."""
     try:

@@ -12,7 +12,7 @@ import time
 assert sys.platform == "win32"
 
 from endtask._backends.windows import handles, memory
-from endtask._backends.windows.table import ProcessTable
+from endtask._backends.windows.table import ProcessTable, ended_row
 from endtask._backends.windows.tokens import Users
 from endtask.errors import OsCallError
 
@@ -108,19 +108,22 @@ class TableReader:
     def short_name(self, pid: int) -> str | None:
         """Return the file name of the program, None if gone."""
         known = self.processes.holding(pid)
-        return None if known is None else known.name(pid)
+        if known is not None:
+            return known.name(pid)
+        ended = ended_row(pid)
+        return None if ended is None else ended.comm
 
     def full_name(self, pid: int, short: str) -> str:
         """Return *short*: Windows cuts no names."""
         return short
 
     def row(self, pid: int) -> Row | None:
-        """Return one line of the process table, None if gone.
+        """Return one line of the process table, None if gone; one that has ended and is still held by somebody has the state `Z`.
 
         Whether it is suspended is as old as the last picture of the table; `stopped` reads it anew.
         """
         known = self.processes.holding(pid)
-        return None if known is None else known.row(pid)
+        return ended_row(pid) if known is None else known.row(pid)
 
     def table(self) -> dict[int, Row]:
         """Return the whole process table.

@@ -16,6 +16,7 @@ import pytest
 
 from endtask._backends.windows import handles, images, inject, memory
 from endtask._backends.windows.winapi import kernel32
+from endtask.errors import OsCallError
 from endtask.model import Request
 from tests.windows.lab import (
     DETACHED,
@@ -264,6 +265,18 @@ def test_a_dll_that_lies_elsewhere_is_noticed(lab: Lab, monkeypatch: pytest.Monk
     assert target.running
 
 
+def test_a_program_whose_memory_cannot_be_read_is_asked_all_the_same(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it ignores Ctrl+C is not known then; what comes of it is seen."""
+    target = lab.start("etconsole", "true", flags=OWN_CONSOLE)
+
+    def refuse(_handle: int, *, environment: bool) -> None:
+        raise OsCallError("ReadProcessMemory", 299)
+
+    monkeypatch.setattr(memory, "read_parameters", refuse)
+    assert send(target, CTRL_C).status == "delivered"
+    target.wait_for("control 0")
+
+
 def test_a_windows_that_does_not_export_it_is_a_refusal_in_words(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither here nor there."""
     target = lab.start("etconsole", "true")
@@ -282,6 +295,38 @@ def test_a_program_of_another_machine_is_refused(lab: Lab, monkeypatch: pytest.M
     receipt = send(target, CTRL_C)
     assert receipt.status == "impossible"
     assert receipt.detail == f"it is a {machine} process, and endtask here runs as x64: a thread cannot cross"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "words"),
+    [
+        (True, "it is a 32-bit process, and endtask here is not"),
+        (None, "cannot be told: IsWow64Process: error 31"),
+        (False, ""),
+    ],
+)
+def test_where_the_machine_is_not_told_its_size_is(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, theirs: bool | None, words: str
+) -> None:
+    """Windows before 10: two machines, and one of them is WOW64."""
+    target = lab.start("etconsole", "true")
+    ours = kernel32.GetCurrentProcess()
+
+    def answer(process: int, flag: object) -> bool:
+        if process != ours and theirs is None:
+            ctypes.set_last_error(31)
+            return False
+        flag._obj.value = int(bool(theirs) and process != ours)  # type: ignore[attr-defined]  # what `byref` was taken of
+        return True
+
+    monkeypatch.setattr(images, "machine_of", lambda _handle: "")
+    monkeypatch.setattr(kernel32, "IsWow64Process", answer)
+    receipt = send(target, CTRL_C)
+    if words:
+        assert receipt.status == "impossible"
+        assert words in receipt.detail
+    else:
+        assert receipt.status in ("delivered", "impossible")  # the flag is asked for when its memory is read, too
 
 
 @pytest.mark.needs_windows("there are no 32-bit programs in a 64-bit Wine prefix of the rig")

@@ -6,6 +6,8 @@ import sys
 
 assert sys.platform == "win32"
 
+import ctypes
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ import pytest
 
 from endtask._backends.windows import handles, service_list
 from endtask._backends.windows import services as services_module
+from endtask._backends.windows.winapi import services as api
+from endtask.errors import AccessDeniedError
 from endtask.model import Request, Service
 from tests.windows.lab import UNDER_WINE
 from tests.windows.lab_services import RUNNING, STOP_PENDING, STOPPED
@@ -335,3 +339,128 @@ def test_errors_of_the_service_manager_in_words(
     receipt = send(made.process.pid)
     assert receipt.status == status
     assert words in receipt.detail
+
+
+def test_a_service_manager_that_lets_nobody_in_is_denied(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Error 5: it is not ours to stop; never "no services"."""
+    target = lab.start("etconsole", "none")
+
+    def refuse(*_arguments: object) -> None:
+        ctypes.set_last_error(5)
+
+    monkeypatch.setattr(api, "OpenSCManagerW", refuse)
+    receipt = send(target.pid)
+    assert receipt.status == "denied"
+    expected = "OpenSCManager: access is denied (error 5); services are stopped by administrators"
+    assert receipt.detail == expected
+    with pytest.raises(AccessDeniedError):
+        service_list.hosted(target.pid)
+    assert service_list.progress("anything") is None
+
+
+def test_a_list_that_cannot_be_made_is_an_error(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not an empty list."""
+    target = lab.start("etconsole", "none")
+
+    def refuse(*_arguments: object) -> bool:
+        ctypes.set_last_error(1115)
+        return False
+
+    monkeypatch.setattr(api, "EnumServicesStatusExW", refuse)
+    receipt = send(target.pid)
+    assert receipt.status == "failed"
+    assert receipt.detail == "EnumServicesStatusEx: the system is shutting down (error 1115)"
+
+
+def test_a_control_handler_that_does_not_return_does_not_hold_us(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service manager waits for it for thirty seconds; we do not."""
+    made = services.start("stop")
+    release = threading.Event()
+
+    def stuck(*_arguments: object) -> bool:
+        release.wait(30)
+        return True
+
+    monkeypatch.setattr(api, "ControlService", stuck)
+    monkeypatch.setattr(services_module, "_ANSWER_S", 0.2)
+    begin = time.perf_counter()
+    receipt = send(made.process.pid)
+    release.set()
+    assert time.perf_counter() - begin < 5
+    assert receipt.status == "delivered"
+    assert "its handler has not returned within 0.2 s" in receipt.detail
+
+
+def test_a_service_that_begins_to_stop_meanwhile_was_stopping_already(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Error 1061 has two meanings; its state tells which."""
+    made = services.start("stuck")
+    control = services_module._control_stop
+
+    def late(name: str) -> int | None:
+        assert control(name) == 0
+        return 1061
+
+    monkeypatch.setattr(services_module, "_control_stop", late)
+    receipt = send(made.process.pid)
+    assert receipt.status == "delivered"
+    assert "it was stopping already" in receipt.detail
+
+
+# --------------------------------------------------------------------------- what Wine does not keep, as Windows answers it
+
+
+def test_dependents_are_read_from_the_answer_of_the_service_manager(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First it says how much room it needs, then it fills that."""
+    made = services.start("stop")
+    names = ("second", "first")
+    kept: list[object] = []
+    size = 2 * ctypes.sizeof(api.DependentService)
+
+    def answer(_service: int, state: int, buffer: object, room: int, needed: object, count: object) -> bool:
+        assert state == 1  # SERVICE_ACTIVE
+        pointed(needed).value = size
+        if room < size:
+            ctypes.set_last_error(234)
+            return False
+        pointed(count).value = 2
+        assert isinstance(buffer, ctypes.Array)
+        entries = (api.DependentService * 2).from_buffer(buffer)
+        kept.append(entries)  # it owns the strings that it points to
+        for entry, name in zip(entries, names, strict=True):
+            entry.name = name
+        return True
+
+    monkeypatch.setattr(api, "EnumDependentServicesW", answer)
+    assert [s.dependents for s in service_list.hosted(made.process.pid)] == [names]
+
+
+def test_recovery_is_read_from_the_answer_of_the_service_manager(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of actions behind a pointer."""
+    made = services.start("stop")
+    actions = (api.Action * 2)(api.Action(1, 5000), api.Action(0, 0))
+
+    def answer(_service: int, level: int, buffer: object, _room: int, _needed: object) -> bool:
+        assert level == 2  # SERVICE_CONFIG_FAILURE_ACTIONS
+        assert isinstance(buffer, ctypes.Array)
+        found = api.FailureActions.from_buffer(buffer)
+        found.count, found.actions = 2, ctypes.cast(actions, ctypes.POINTER(api.Action))
+        return True
+
+    monkeypatch.setattr(api, "QueryServiceConfig2W", answer)
+    (seen,) = service_list.hosted(made.process.pid)
+    assert (seen.recovery, seen.restarts) == ("starts it again after 5 s, the second time does nothing", True)
+
+
+def pointed(reference: object) -> ctypes.c_ulong:
+    """Return what `byref` was taken of."""
+    found = reference._obj  # type: ignore[attr-defined]  # the attribute that ctypes documents
+    assert isinstance(found, ctypes.c_ulong)
+    return found

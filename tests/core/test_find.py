@@ -432,6 +432,44 @@ def test_port_given_to_a_newcomer_between_list_and_handle(machine: FakeBackend) 
     assert codes(select(machine, ":3000")) == ["no-match"]
 
 
+class _Served(FakeBackend):
+    """A machine on which pid 110 holds things for others."""
+
+    def untouchable(self, pid: int) -> str:
+        return "it is the server of others" if pid == 110 else ""
+
+
+def test_who_holds_a_port_for_others_is_not_selected(machine: FakeBackend) -> None:
+    """Wine's server keeps the sockets of all its programs: the program that also holds it is meant, and without one nobody is."""
+    served = _Served(Process(100, "nginx"), Process(110, "wineserver"))
+    listen(served, 110, 100)
+    found = select(served, ":3000")
+    assert pids(found) == [100]
+    found.close()
+    listen(served, 110, port=3001)
+    with pytest.raises(RefusedError, match=r"110 wineserver.*never selects: it is the server of others"):
+        select(served, ":3001")
+
+
+def test_who_holds_a_file_for_others_is_not_selected() -> None:
+    """The same for files."""
+    served = _Served(Process(100, "nginx"), Process(110, "wineserver"))
+    served.open_files["/var/db"] = ([100, 110], 0)
+    found = select(served, "file:/var/db")
+    assert pids(found) == [100]
+    found.close()
+    served.open_files["/var/db"] = ([110], 0)
+    with pytest.raises(RefusedError, match="it is the server of others"):
+        select(served, "file:/var/db")
+
+
+@pytest.mark.parametrize("word", ["110", "wineserver"])
+def test_what_serves_others_is_never_selected_by_itself(word: str) -> None:
+    """Neither by pid nor by name, and the sentence says why."""
+    with pytest.raises(RefusedError, match="is never selected: it is the server of others"):
+        select(_Served(Process(110, "wineserver")), word)
+
+
 # --- by file and pid file
 
 

@@ -374,3 +374,28 @@ def test_suspects_are_never_ancestors_and_never_older(fam: Family, data: st.Data
     for suspect in suspects(fam, top, above):
         assert suspect.pid not in above
         assert not suspect.kernel
+
+
+# --- Windows programs under Wine, which forks twice for all that it starts
+
+
+def _launched(pid: int, *, pgid: int, sid: int = 5, comm: str = "b.exe") -> Row:
+    return row(pid, 1, sid=sid, pgid=pgid, comm=comm)
+
+
+@pytest.mark.parametrize("init", ["systemd", "sh"])
+def test_program_of_the_same_launch_is_suspected(init: str) -> None:
+    """An orphan in the group of the target, or with a session of its own: the target may have started it."""
+    rows = [row(5, 1), row(9, 5, sid=5, comm="start.exe"), _launched(10, pgid=9, comm="cmd.exe")]
+    rows += [_launched(11, pgid=9), _launched(12, pgid=12, sid=12)]
+    fam = Family({r.pid: r for r in (row(1, 0, comm=init), *rows)})
+    assert {10, 11, 12} == {r.pid for r in suspects(fam, fam.table[10], [1])}  # known members among them
+
+
+@pytest.mark.parametrize("init", ["systemd", "sh"])
+def test_program_of_another_launch_is_not_suspected(init: str) -> None:
+    """The launcher that leads its group still waits for it: it is another command of the same shell."""
+    rows = [row(5, 1), row(9, 5, sid=5, comm="start.exe"), _launched(10, pgid=9, comm="a.exe")]
+    rows += [row(11, 5, sid=5, pgid=11, comm="start.exe"), _launched(12, pgid=11)]
+    fam = Family({r.pid: r for r in (row(1, 0, comm=init), *rows)})
+    assert [] == [r.pid for r in suspects(fam, fam.table[10], [1]) if r.pid == 12]

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endtask._backends.windows import memory
+from endtask._backends.windows import handles, memory
+from endtask._backends.windows.winapi import kernel32
 from endtask.errors import OsCallError
 from tests.windows.lab import DETACHED, NEW_GROUP, NO_WINDOW, OWN_CONSOLE
 from tests.windows.lab_processes import LOCK, ONLY_LOOK, Child
@@ -229,4 +230,25 @@ def test_nobody_and_the_ended_say_nothing() -> None:
 def test_process_that_may_not_be_read_says_nothing() -> None:
     """What it says of itself lies in its memory."""
     with Child(LOCK, ONLY_LOOK) as child:
+        assert memory.parameters_of(child.pid) is None
+
+
+@pytest.mark.parametrize(("ours", "theirs", "why"), [(0, 1, "WOW64"), (1, 0, "64-bit process")])
+def test_process_of_another_pointer_size_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, ours: int, theirs: int, why: str
+) -> None:
+    """Its block has another layout, or is a copy that has grown old; nothing is guessed from it."""
+    own = kernel32.GetCurrentProcess()
+
+    def is_wow64(handle: int, flag: object) -> bool:
+        flag._obj.value = ours if handle == own else theirs  # type: ignore[attr-defined]  # what byref refers to
+        return True
+
+    monkeypatch.setattr(kernel32, "IsWow64Process", is_wow64)
+    with Child() as child:
+        with (
+            handles.Handle(handles.open_process(child.pid, memory.RIGHTS)) as handle,
+            pytest.raises(OsCallError, match=why),
+        ):
+            memory.read_parameters(handle)
         assert memory.parameters_of(child.pid) is None

@@ -20,7 +20,7 @@ from endtask._backends.windows import files, ports
 from endtask._backends.windows.winapi import ntdll
 from endtask.errors import AccessDeniedError, OsCallError
 from tests.windows.lab import UNDER_WINE
-from tests.windows.lab_processes import LOCK, NOBODY, Child
+from tests.windows.lab_processes import LOCK, NOBODY, ONLY_LOOK, Child
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,14 +169,26 @@ def test_process_that_may_not_be_looked_into_is_counted(tmp_path: Path) -> None:
     assert counted == (1 if ntdll.wine_get_version is not None else 0)
 
 
-@pytest.mark.needs_windows("Wine's Restart Manager finds nobody")
-def test_restart_manager_and_handle_table_agree(tmp_path: Path) -> None:
+@pytest.mark.needs_windows("Wine's Restart Manager finds nobody, and its file systems do not tell either")
+def test_restart_manager_and_file_system_agree(tmp_path: Path) -> None:
     """Two ways, one answer."""
     path = tmp_path / "held.txt"
     path.write_text("x")
     with Child(HOLD, str(path), "r") as child, files.open_file(str(path)) as file:
         assert files._restart_manager(str(path)) == {child.pid}
-        assert files._by_handles(file, files.identity(file))[0] == [child.pid]
+        assert files.users_of(file) == {child.pid}
+
+
+def test_folder_is_found_by_who_is_in_it_without_any_handle(tmp_path: Path) -> None:
+    """The way that Windows goes; tried on Wine as well."""
+    with (
+        Child(cwd=str(tmp_path)) as child,
+        Child(LOCK, ONLY_LOOK) as locked,
+        files.open_file(str(tmp_path)) as file,
+    ):
+        holders, closed = files._of_folder(file, files.identity(file))
+        assert holders == [child.pid]
+        assert closed >= 1, locked.pid
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "no\\such\\folder", "a\0b"])

@@ -1,10 +1,11 @@
 """Who holds a file, and what a pid file says.
 
-Decision: the Restart Manager where it can answer. It is what installers ask, knows open files, mapped files and programs, and needs no right on any process.
-It knows no folders, and Wine's says that all went well and knows nobody: there the table of all handles answers, and what is loaded in each process.
+Decision: the Restart Manager for files. It is what installers ask, knows open files, mapped files and programs, and needs no right on any process.
+It knows no folders: for these the file system is asked who uses them, and every process which folder it is in.
 
-Of a foreign handle only the kind and, if it is a file on a disk, the identity is asked.
-Rejected: NtQueryObject for its name, which waits for ever on a pipe that somebody reads (there is no safe order of questions that prevents it).
+Wine's Restart Manager says that all went well and knows nobody: there the table of all handles answers, and what is loaded in each process.
+Of a foreign handle only the kind and, if it is a file on a disk, the identity is asked, which waits for nobody in Wine.
+Rejected for Windows, where every question about a foreign pipe waits for whoever reads from it (NtQueryObject, GetFileType on a synchronous handle).
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import time
 
 assert sys.platform == "win32"
 
-from endtask._backends.windows import errors, handles, images, table
+from endtask._backends.windows import errors, handles, images, memory, table
 from endtask._backends.windows.handles import Handle
 from endtask._backends.windows.winapi import kernel32, ntdll, rstrtmgr
 from endtask._backends.windows.winapi._bind import DWORD, HANDLE, UINT, last_error
-from endtask.errors import AccessDeniedError, OsCallError
+from endtask.errors import AccessDeniedError, GoneError, OsCallError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ def file_holders(path: str) -> tuple[list[int], int]:
     full = os.path.abspath(path)
     with open_file(full) as file:  # says whether it is there, in the words of the system
         wanted = identity(file)
-        if ntdll.wine_get_version is None and not os.path.isdir(full):
-            return sorted(_restart_manager(full)), 0
-        return _by_handles(file, wanted)
+        if ntdll.wine_get_version is not None:
+            return _by_handles(file, wanted)
+        if os.path.isdir(full):
+            return _of_folder(file, wanted)
+        return sorted(_restart_manager(full)), 0
 
 
 def open_file(path: str) -> Handle:
@@ -119,6 +122,66 @@ def _list(session: int, path: str) -> set[int]:
     if code:
         raise errors.failed("RmGetList", code, about=path)
     return {found[n].pid for n in range(count.value)}
+
+
+# --------------------------------------------------------------------------- folders
+
+
+def _of_folder(file: int, wanted: Identity) -> tuple[list[int], int]:
+    """Return who has a folder open or is in it, and of how many processes that could not be seen.
+
+    Raises:
+        OsCallError: The process table cannot be read.
+    """
+    holders, closed = users_of(file), 0
+    snapshot = table.take()
+    for pid, row in snapshot.rows().items():
+        if pid in holders or row.kernel:
+            continue
+        try:
+            if _is_in(pid, wanted):
+                holders.add(pid)
+        except GoneError:
+            pass  # ignored: it holds nothing any more
+        except OsCallError:
+            closed += 1
+    return sorted(holders), closed
+
+
+def users_of(file: int) -> set[int]:
+    """Return which processes use an open file or folder, as its file system knows them; ourselves left out, who have just opened it.
+
+    Empty where the file system does not tell (FILE_PROCESS_IDS_USING_FILE_INFORMATION, ntifs.h; network folders, Wine).
+    """
+    size, status_block = 1 << 12, (ctypes.c_size_t * 2)()
+    for _ in range(_ROUNDS):
+        buffer = ctypes.create_string_buffer(size)
+        what = ntdll.FILE_PROCESS_IDS_USING_FILE_INFORMATION
+        status = ntdll.NtQueryInformationFile(file, status_block, buffer, size, what)
+        if status != ntdll.STATUS_INFO_LENGTH_MISMATCH:
+            break
+        size *= 4
+    if status:
+        return set()
+    count, each = ctypes.c_ulong.from_buffer(buffer).value, ctypes.sizeof(ctypes.c_size_t)
+    pids = {ctypes.c_size_t.from_buffer(buffer, each * (1 + n)).value for n in range(count)}
+    return pids - {os.getpid()}
+
+
+def _is_in(pid: int, wanted: Identity) -> bool:
+    """Return whether the current directory of a process is the folder.
+
+    Raises:
+        GoneError: Nobody has that pid.
+        OsCallError: It cannot be seen.
+    """
+    with Handle(handles.open_process(pid, memory.RIGHTS)) as process:
+        folder = memory.read_parameters(process, environment=False).directory
+    try:
+        with open_file(folder) as file:
+            return identity(file) == wanted
+    except OsCallError:
+        return False  # ignored: it has no folder, or one that is not there any more
 
 
 # --------------------------------------------------------------------------- the handle table

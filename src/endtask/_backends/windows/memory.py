@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 IGNORES_CTRL_C = (
     1  # bit 0 of ConsoleFlags: set by CREATE_NEW_PROCESS_GROUP and SetConsoleCtrlHandler(NULL, TRUE), inherited
 )
-_RIGHTS = kernel32.PROCESS_QUERY_INFORMATION | kernel32.PROCESS_VM_READ
+RIGHTS = kernel32.PROCESS_QUERY_INFORMATION | kernel32.PROCESS_VM_READ  # of the handle that `read_parameters` takes
 _PAGE = 4096
 _WISHES = 16
 _MOST_ENVIRONMENT = (
@@ -214,7 +214,7 @@ def split_environment(text: str) -> tuple[str, ...]:
 def parameters_of(pid: int, *, environment: bool = True) -> Parameters | None:
     """Return what the process that has *pid* says of itself, None if gone or unreadable."""
     try:
-        with Handle(open_process(pid, _RIGHTS)) as handle:
+        with Handle(open_process(pid, RIGHTS)) as handle:
             if kernel32.GetProcessId(handle) != pid:
                 return None
             return read_parameters(handle, environment=environment)

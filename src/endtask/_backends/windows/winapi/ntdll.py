@@ -43,6 +43,9 @@ STATUS_PROCESS_IS_TERMINATING = 0xC000010A
 SYSTEM_PROCESS_INFORMATION = 5
 SYSTEM_EXTENDED_HANDLE_INFORMATION = 64
 
+# FILE_INFORMATION_CLASS
+FILE_PROCESS_IDS_USING_FILE_INFORMATION = 47
+
 # PROCESSINFOCLASS, THREADINFOCLASS
 PROCESS_BASIC_INFORMATION = 0
 PROCESS_BREAK_ON_TERMINATION = 29
@@ -170,6 +173,9 @@ NtQueryInformationProcess: Callable[[int, int, ByRef, int, ByRef], int] = bind(
 )
 NtQueryInformationThread: Callable[[int, int, ByRef, int, ByRef], int] = bind(
     _dll, "NtQueryInformationThread", NTSTATUS, HANDLE, ctypes.c_int, LPVOID, ULONG, ctypes.POINTER(ULONG)
+)
+NtQueryInformationFile: Callable[[int, ByRef, ByRef, int, int], int] = bind(
+    _dll, "NtQueryInformationFile", NTSTATUS, HANDLE, LPVOID, LPVOID, ULONG, ctypes.c_int
 )
 RtlNtStatusToDosError: Callable[[int], int] = bind(_dll, "RtlNtStatusToDosError", DWORD, NTSTATUS)
 # Of the last call of this thread that became a GetLastError; finer than that.

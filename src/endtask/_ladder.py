@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from endtask._record import Record, replace
 from endtask._requests import (
+    ASK,
     CONSOLE_CTRL_BREAK,
     CONSOLE_CTRL_C,
     CTRL_BREAK,
@@ -57,6 +58,8 @@ _EVENTS: dict[str, tuple[Request, ...]] = {
     "powershell": (CTRL_CLOSE,),
     "msys": (CTRL_C, CTRL_CLOSE),
 }
+# Whoever asks one of these ends every program on that console: at once under Wine, where its window belongs to it, after their handlers on Windows.
+_CONSOLE_HOSTS = frozenset(("conhost.exe", "openconsole.exe"))
 _ANY = (CTRL_C, CTRL_BREAK)
 
 
@@ -83,6 +86,8 @@ def ladder(facts: Facts, policy: Policy, members: Iterable[int] = ()) -> Ladder:
     windows = facts.windows
     if windows is None:
         return Ladder(())
+    if facts.name.lower() in _CONSOLE_HOSTS:
+        return Ladder((), ((ASK.name, "it is the console of other programs, and ends with them"),))
     rungs: list[Request] = [STOP_EVENT] if windows.receiver else []
     left_out: list[tuple[str, str]] = []
     if windows.kind == "service":

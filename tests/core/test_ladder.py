@@ -6,6 +6,7 @@ import pytest
 
 from endtask._ladder import expand, ladder
 from endtask._plan import make_policy
+from endtask._record import replace
 from endtask.model import Facts, PidRef, Policy, Service, Window, WindowsFacts
 
 TYPE_CHECKING = False
@@ -160,6 +161,13 @@ def test_console_whose_members_are_unknown_is_left_alone() -> None:
     given = facts("console", console="another")
     assert rungs(given, policy(inject=False)) == []
     assert "could not be seen" in left_out(given, policy(inject=False))["CONSOLE_CTRL_C"]
+
+
+def test_the_host_of_a_console_is_never_asked() -> None:
+    """It would take everybody on that console with it; it ends by itself when they have gone."""
+    host = replace(facts("gui", windows=(MAIN,)), name="conhost.exe")
+    assert rungs(host) == []
+    assert "ask" in left_out(host)
 
 
 def test_ask_becomes_one_step_for_each_rung() -> None:

@@ -70,7 +70,7 @@ def in_wine(library: Path = ROOT / "src") -> Iterator[dict[str, str]]:
             return
         environment = wine.environment_of(prefix, stack.enter_context(wine.display()), library)
         stack.callback(wine.end, environment)
-        wine.wine(environment, "wineboot")  # Wine's services start here, where they get nobody's pipe
+        wine.hold_desktop(environment)
         yield environment
 
 
@@ -154,7 +154,7 @@ def start_session() -> int:
         (prefix / SESSION).write_text(json.dumps({"pid": server.pid, "display": number}))
         environment = wine.environment_of(prefix, number)
         wine.stay(environment)
-        wine.wine(environment, "wineboot")
+        wine.hold_desktop(environment)
     settings = wine.environment_of(prefix, session[1])
     for name in EXPORTED:
         print(f"export {name}={shlex.quote(settings[name])}")

@@ -20,7 +20,26 @@ TARGETS = RIG / "targets"
 TEMPLATE = RIG / "prefix"
 NOTHING = subprocess.DEVNULL
 # What Wine writes in place; all the rest of a prefix are its programs, which nobody changes.
-PROGRAMS = frozenset([".acm", ".ax", ".com", ".cpl", ".dll", ".drv", ".ds", ".exe", ".inf", ".manifest", ".msstyles", ".nls", ".ocx", ".sys", ".tlb", ".ttf"])
+PROGRAMS = frozenset(
+    [
+        ".acm",
+        ".ax",
+        ".com",
+        ".cpl",
+        ".dll",
+        ".drv",
+        ".ds",
+        ".exe",
+        ".inf",
+        ".manifest",
+        ".msstyles",
+        ".nls",
+        ".ocx",
+        ".sys",
+        ".tlb",
+        ".ttf",
+    ]
+)
 
 
 def say(text: str) -> None:
@@ -79,6 +98,25 @@ def wine(environment: dict[str, str], *command: str) -> None:
     done = subprocess.run(program, env=environment, stdin=NOTHING, stdout=NOTHING, stderr=NOTHING, check=False)
     if done.returncode:
         fail(f"`{' '.join(command)}` in Wine ended with {done.returncode}")
+
+
+def hold_desktop(environment: dict[str, str]) -> None:
+    """Start Wine's services and its desktop, and keep the desktop.
+
+    Wine starts its desktop below the first program that asks for one, where it would hold that program's pipes.
+    It ends when nobody uses it any more; so one program, which waits for ever, uses it until the prefix ends.
+    """
+    wine(environment, "wineboot")
+    code = (
+        "import ctypes; ctypes.windll.user32.GetDesktopWindow(); print(1, flush=True); ctypes.windll.kernel32.Sleep(-1)"
+    )
+    command = [str(wine_program("wine")), str(PYTHON / "python.exe"), "-I", "-S", "-c", code]
+    holder = subprocess.Popen(
+        command, env=environment, stdin=NOTHING, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert holder.stdout
+    if not holder.stdout.readline():
+        fail(f"no desktop: Python in Wine ended with {holder.wait()}")
 
 
 def stay(environment: dict[str, str]) -> None:

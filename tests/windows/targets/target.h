@@ -13,6 +13,8 @@
 #ifndef ENDTASK_TARGET_H
 #define ENDTASK_TARGET_H
 
+#undef _WIN32_WINNT
+#define _WIN32_WINNT 0x0601 /* Windows 7 */
 #ifndef WIN32_LEAN_AND_MEAN
 #define WIN32_LEAN_AND_MEAN
 #endif

@@ -148,7 +148,8 @@ def test_a_pseudo_console_ends_its_programs_when_it_is_closed(lab: Lab) -> None:
     """What a terminal does when its window is closed."""
     with PseudoConsole(lab) as terminal:
         target = terminal.start("etconsole", "none")
-        if UNDER_WINE:  # its conhost ends them only if somebody has asked for the console's window before (measured, Wine 8.0)
+        if UNDER_WINE:
+            # Its conhost ends them only if somebody has asked for the console's window before (measured, Wine 8.0).
             borrow_console(target.pid, "kernel32.GetConsoleWindow()")
         terminal.close()
         target.wait_exit()

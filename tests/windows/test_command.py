@@ -60,6 +60,22 @@ def test_verbs_that_only_look_say_who_it_is(child: Child) -> None:
     assert child.popen.poll() is None
 
 
+def test_demonstration_of_signals_is_refused_where_there_are_none() -> None:
+    """With a sentence, not with a fault."""
+    assert "signals" in endtask("demo", check=3)
+
+
+def test_question_that_needs_no_window_loads_no_window_manager(child: Child) -> None:
+    """Loading user32.dll makes a console program one of the desktop's."""
+    code = (
+        "import sys, endtask; from endtask._api import find; from endtask.model import Filter;"
+        f"assert find(['{child.pid}'], Filter());"
+        "print([m for m in sys.modules if 'user32' in m])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
 def test_wait_that_is_over_says_running(child: Child) -> None:
     """Exit code 124, as timeout(1) has it."""
     assert "still running" in endtask("wait", str(child.pid), "--timeout", "0.2", check=124)

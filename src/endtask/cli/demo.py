@@ -11,9 +11,10 @@ import os
 import select
 import sys
 
+from endtask._requests import HAS_SIGNALS
 from endtask.cli import help as help_texts
 from endtask.cli.parser import parse
-from endtask.errors import EndtaskError, NothingMatchedError
+from endtask.errors import EndtaskError, NothingMatchedError, UnsupportedPlatformError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,7 +148,16 @@ class Demo:
 
 
 def demo(console: Console) -> int:
-    """Run the demonstration; 0 if everything that it started is shown to be gone."""
+    """Run the demonstration; 0 if everything that it started is shown to be gone.
+
+    Raises:
+        UnsupportedPlatformError: The system has no signals, which is what the demonstration shows.
+    """
+    if not HAS_SIGNALS:
+        raise UnsupportedPlatformError(
+            "the demonstration shows how programs answer signals, which this system does not have",
+            hint="start a program and try `endtask look NAME`",
+        )
     console.out.line(
         "endtask asks real programs to stop; it starts them itself, in sessions of their own, and touches no others."
     )

@@ -44,6 +44,10 @@ def diagnose(facts: Facts, before: WindowsFacts | None, receipts: Sequence[Recei
     if windows.hung:
         text = f"{who} does not answer its window messages: it is busy or hangs"
         found.append(Reason("hung", text, False, _force(pid), pid))
+    for service in windows.services if "SERVICE_STOP" in asked else ():
+        if service.state == "stop-pending":
+            text = f"service {service.name} says that it is stopping, and has not stopped yet"
+            found.append(Reason("service-stopping", text, next="give it more time with `--timeout`", pid=pid))
     question = _batch_question(windows, asked)
     if question:
         found.append(Reason("batch-question", f"{who} {question}", False, "answer it there", pid))

@@ -108,6 +108,14 @@ def test_batch_file_asks_after_ctrl_c() -> None:
     assert not reason.certain
 
 
+def test_service_that_is_stopping_says_so() -> None:
+    """The service manager tells, so it is no guess; before it was asked it is no news of ours."""
+    now = facts(services=(Service("spool", state="stop-pending"),))
+    (reason,) = diagnose(now, None, (Receipt("SERVICE_STOP", "delivered"),))
+    assert (reason.code, reason.certain) == ("service-stopping", True)
+    assert diagnose(now, None, ()) == []
+
+
 def test_nothing_is_said_of_what_was_not_asked() -> None:
     """A window that is simply there is no reason."""
     assert codes(facts(MAIN), ()) == []

@@ -1,7 +1,7 @@
 """A Python program that the Windows tests stop: `pytarget.py LOG EVENT MODE [NUMBER [TEXT]]`, as the other targets (target.h).
 
 Modes:
-    plain      sleeps; KeyboardInterrupt, `finally` and `atexit` as Python does them
+    plain      sleeps; KeyboardInterrupt, NUMBER ms of cleaning up, `finally` and `atexit` as Python does them
     signals    handlers for SIGINT and SIGBREAK that make the main loop end
     deaf-main  the same handlers, but the main thread waits where Python cannot run them
     handler    a control handler of its own that holds the event until the main thread has cleaned up
@@ -86,6 +86,7 @@ def plain() -> None:
             time.sleep(1)  # short sleeps: each can be interrupted
     except KeyboardInterrupt:
         say("KeyboardInterrupt")
+        time.sleep(NUMBER / 1000)
         sys.exit(STOPPED_BY_ITSELF)
     finally:
         say("finally")

@@ -6,6 +6,7 @@ import sys
 
 assert sys.platform == "win32"
 
+import ctypes
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from endtask._backends.windows import handles
+from endtask._backends.windows import waiter as waiter_module
 from endtask._backends.windows.waiter import WindowsWaiter
 from endtask._backends.windows.winapi import kernel32
+from endtask.errors import OsCallError
 from tests.windows.lab_processes import Child, event_pins
 
 if TYPE_CHECKING:
@@ -237,3 +240,53 @@ def test_closed_waiter_may_be_closed_again() -> None:
     waiter.add(pin, 1)
     waiter.close()
     waiter.close()
+
+
+def test_callback_that_may_still_come_finds_everything_that_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wine says so instead of waiting for it: then the function and the event are kept, and nobody hears of it."""
+    take_back = kernel32.UnregisterWaitEx
+
+    def pending(wait: int, event: int) -> bool:
+        take_back(wait, event)
+        ctypes.set_last_error(997)
+        return False
+
+    monkeypatch.setattr(kernel32, "UnregisterWaitEx", pending)
+    kept = len(waiter_module._kept)
+    (pin,) = event_pins(1)
+    waiter = WindowsWaiter()
+    event, callback = waiter._event, waiter._callback
+    waiter.add(pin, 1)
+    waiter.drop(pin)
+    waiter.close()
+    assert waiter_module._kept[kept:] == [callback]
+    assert callable(callback)
+    callback(1, 0)  # the late call
+    assert kernel32.SetEvent(event)
+
+
+def test_registration_that_cannot_be_taken_back_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be called for a process that nobody watches."""
+    (pin,) = event_pins(1)
+    waiter = WindowsWaiter()
+    waiter.add(pin, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel32, "UnregisterWaitEx", lambda _wait, _event: ctypes.set_last_error(6))
+        with pytest.raises(OsCallError, match="UnregisterWaitEx"):
+            waiter.drop(pin)
+    waiter.close()
+
+
+def test_registration_that_fails_is_an_error_and_leaves_nothing(
+    waiter: WindowsWaiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool takes no more: the pin is not watched, and can be dropped and added again."""
+    (pin,) = event_pins(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel32, "RegisterWaitForSingleObject", lambda *_: ctypes.set_last_error(1450))
+        with pytest.raises(OsCallError, match="RegisterWaitForSingleObject"):
+            waiter.add(pin, 1)
+    waiter.drop(pin)
+    waiter.add(pin, 2)
+    signal_all([pin])
+    assert collect(waiter, 1) == [2]

@@ -4,9 +4,10 @@ Decision: RegisterWaitForSingleObject. WaitForMultipleObjects takes 64 handles, 
 Its callback notes which registration fired and sets one event, for which the caller waits.
 
 - The caller's wait is CPython's own (`_winapi`), because only that one ends at Ctrl+C; a wait through ctypes would not hear it until it is over.
-- A registration is taken back with INVALID_HANDLE_VALUE, which waits for a callback that is under way, so that none can come after `drop`.
+- A registration is taken back with INVALID_HANDLE_VALUE, which waits for a callback that is under way, so that none comes after `drop`.
   That cannot lock up: ctypes lets go of the interpreter lock around the call, and the callback takes no other lock of ours.
-- The callback is made from things that outlive it (a queue, a number); it does not hold the waiter, so that a forgotten waiter can be collected and end its registrations.
+  Wine can leave one on its way all the same (and says so, ERROR_IO_PENDING): what that will touch is then kept for good.
+- The callback is made from things that outlive it (a list, an event); it does not hold the waiter, so that a forgotten waiter can be collected and end its registrations.
 
 Rejected: a thread for each 63 processes (160 threads for ten thousand); a completion port of `_overlapped`, whose wait does not hear Ctrl+C.
 """
@@ -33,13 +34,17 @@ if TYPE_CHECKING:
 
     from endtask._backends.base import Pin
 
+_IO_PENDING = 997
 _LONGEST_MS = 0x7FFFFFFF  # 24 days; the caller asks again
+
+# What a thread of the pool may still call after its registration was taken back; freed, it would be called all the same.
+_kept: list[object] = []
 
 
 class WindowsWaiter:
     """Reports each exit once, by the key that the caller gave."""
 
-    __slots__ = ("_callback", "_event", "_fired", "_keys", "_next", "_numbers", "_waits", "_wake")
+    __slots__ = ("_callback", "_event", "_fired", "_keys", "_late", "_next", "_numbers", "_waits", "_wake")
 
     def __init__(self) -> None:
         event = kernel32.CreateEventW(None, True, False, None)  # manual reset: `wait` decides when the news are read
@@ -48,6 +53,7 @@ class WindowsWaiter:
         self._event = event
         self._fired: list[int] = []  # numbers of registrations; each single change of a list is atomic
         self._wake: list[Callable[[], None]] = []  # at most one; shared with the callback
+        self._late = False  # whether a callback may still come
         self._next = 1
         self._keys: dict[int, int] = {}  # by number of the registration
         self._numbers: dict[int, int] = {}  # by process handle
@@ -101,7 +107,17 @@ class WindowsWaiter:
         number = self._numbers.pop(own(pin).handle, None)
         if number is not None:
             self._keys.pop(number, None)
-            _unregister(self._waits.pop(number))
+            self._unregister(self._waits.pop(number))
+
+    def _unregister(self, wait: int) -> None:
+        """Take back a registration, and wait for its callback if that is under way."""
+        if kernel32.UnregisterWaitEx(wait, kernel32.INVALID_HANDLE_VALUE):
+            return
+        code = last_error()
+        if code != _IO_PENDING:
+            # Nothing of it may be used any more, and it was ours: the number is wrong.
+            raise errors.failed("UnregisterWaitEx", code)
+        self._late = True
 
     def wait(self, timeout_s: float | None) -> list[int]:
         """Block until something exits, or for *timeout_s* seconds (None: for ever, 0: only look).
@@ -142,9 +158,13 @@ class WindowsWaiter:
         self._keys.clear()
         self._numbers.clear()
         while self._waits:
-            _unregister(self._waits.popitem()[1])
+            self._unregister(self._waits.popitem()[1])
         event, self._event = self._event, 0
-        if event:
+        if not event:
+            return
+        if self._late:
+            _kept.append(self._callback)  # and the event, whose number must not become somebody else's
+        else:
             kernel32.CloseHandle(event)
 
     def __del__(self) -> None:
@@ -162,10 +182,3 @@ def _make_callback(event: int, fired: list[int], wake: list[Callable[[], None]])
             call()
 
     return kernel32.WAIT_CALLBACK(on_exit)
-
-
-def _unregister(wait: int) -> None:
-    """Take back a registration, and wait for its callback if that is under way."""
-    if not kernel32.UnregisterWaitEx(wait, kernel32.INVALID_HANDLE_VALUE):
-        # Nothing of it may be used any more, and it was ours: the number is wrong, or the system has none left.
-        raise errors.failed("UnregisterWaitEx", last_error())

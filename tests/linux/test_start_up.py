@@ -24,7 +24,7 @@ from endtask.model import Filter, Scope
 from tests.linux.children import PATIENCE_S, python, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from endtask._backends.base import Pin, Waiter
 
@@ -208,8 +208,11 @@ class _Counting(LinuxBackend):
 
             poll_s = inner.poll_s
 
-            def fileno(self) -> int:
+            def fileno(self) -> int | None:
                 return inner.fileno()
+
+            def on_news(self, wake: Callable[[], None] | None) -> None:
+                inner.on_news(wake)
 
             def add(self, pin: Pin, key: int) -> None:
                 inner.add(pin, key)

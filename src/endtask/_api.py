@@ -10,7 +10,6 @@ from endtask._engine import Run
 from endtask._find import Finder
 from endtask._find import find as _find
 from endtask._inspect import forecast
-from endtask._outline import target_plan
 from endtask._plan import parse_steps
 from endtask._prepare import Preparer
 from endtask._record import replace
@@ -268,6 +267,8 @@ def plan(
 ) -> Planning:
     """Return what `stop` with the same arguments would do; nothing is sent."""
     backend = _backend(backend)
+    from endtask._outline import target_plan
+
     table = backend.table()
     policy = _with_keep(backend, policy, keep, table)
     found = Finder(backend, filters, several=policy.all, table=table).run(what)

@@ -176,7 +176,7 @@ class Finder:
         kernel = never = filtered = 0
         served = ""
         pids = []
-        for pid in self._names(word):
+        for pid, short in self._names(word):
             if pid <= 1 or pid in self.own_line:
                 never += 1
                 continue
@@ -184,7 +184,7 @@ class Finder:
                 filtered += 1
                 continue
             row = self.table.get(pid) if self.table is not None else None
-            why = backend.untouchable(pid)
+            why = backend.untouchable(pid, short)
             if (row.kernel if row is not None else self._is_kernel(pid)) or why:
                 kernel += 1
                 served = served or why
@@ -217,8 +217,8 @@ class Finder:
         text = f"`{word}` matches only endtask itself, its ancestors or pid 1, which are never selected"
         raise RefusedError(text, hint="name another process")
 
-    def _names(self, word: str) -> list[int]:
-        """Return every pid whose name fits; the short name decides first, because it is one small read."""
+    def _names(self, word: str) -> list[tuple[int, str]]:
+        """Return pid and short name of everything whose name fits; the short name decides first, because it is one small read."""
         backend = self.backend
         folds = backend.folds_case
         head = word.split("*", 1)[0].split("?", 1)[0]
@@ -234,7 +234,7 @@ class Finder:
             if not folds and not short.startswith(cut) and len(short.encode("utf-8", "surrogateescape")) < 15:
                 continue
             if _fits(word, backend.full_name(pid, short), folds_case=folds):
-                found.append(pid)
+                found.append((pid, short))
         return found
 
     def _is_kernel(self, pid: int) -> bool:
@@ -250,11 +250,12 @@ class Finder:
         listeners = self.backend.listeners(proto, port)
         pids = sorted({p for listener in listeners for p in listener.pids})
         if listeners and not pids:
-            uid = listeners[0].uid
+            uid = listeners[0].uid  # -1: Windows, which does not tell
+            who = f"somebody (user {self.backend.user_name(uid)})" if uid >= 0 else "somebody"
             self.found.missing.append(
                 Missing(
                     word,
-                    f"somebody (user {self.backend.user_name(uid)}) listens on {word}, and we may not see which process",
+                    f"{who} listens on {word}, and we may not see which process",
                     "not-permitted",
                 )
             )

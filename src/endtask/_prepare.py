@@ -385,7 +385,9 @@ class Preparer:
 
     def _never(self, pid: int) -> bool:
         """Whether a process is in nobody's scope: ourselves, what is above us, and what the system keeps beside others (a console's host)."""
-        return pid <= 1 or pid in self.own_line or bool(self.backend.untouchable(pid))
+        row = self.family.table.get(pid)
+        short = None if row is None else row.comm
+        return pid <= 1 or pid in self.own_line or bool(self.backend.untouchable(pid, short))
 
     def _add_member(self, ready: Prepared, pid: int, tie: str) -> None:
         """Open a handle on a process that the table puts in scope, if it is still the one the table meant."""

@@ -33,7 +33,7 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
         )
         if row.pid in preparer.own_line or (before is not None and before.start == row.start):
             return True
-        return bool(backend.untouchable(row.pid))  # the system started it, whoever it looks like
+        return bool(backend.untouchable(row.pid, row.comm))  # the system started it, whoever it looks like
 
     found = []
     candidates = [r for r in _scope.suspects(family, top, ready.above) if not known(r)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from endtask import _why
+from endtask import _outcome
 from endtask.model import Evidence, MemberReport, Reason, TargetReport
 
 TYPE_CHECKING = False
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from endtask._discover import Entry
     from endtask._find import Target
     from endtask._job import JobMember
-    from endtask.model import ProcessEnd, Receipt
+    from endtask.model import Outcome, ProcessEnd, Receipt
 
 _EXPLAINED = 20  # survivors that are looked into: a verdict must not take longer than the stop
 _SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 6: "ABRT", 9: "KILL", 11: "SEGV", 13: "PIPE", 14: "ALRM", 15: "TERM"}
@@ -20,8 +20,8 @@ _SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 6: "ABRT", 9: "KILL", 11: "SEGV", 13:
 def verdict(backend: Backend, entry: Entry, *, started_at: float) -> TargetReport:
     """Return the report of a settled job; the handles must still be open."""
     job, target = entry.job, entry.ready.target
-    word = _why.outcome(job)
-    reasons = _reasons(backend, entry)
+    word = _outcome.outcome(job)
+    reasons, advice = _reasons(backend, entry, word)
     return TargetReport(
         target.what,
         target.ref,
@@ -34,7 +34,7 @@ def verdict(backend: Backend, entry: Entry, *, started_at: float) -> TargetRepor
         job.ports,
         job.respawn,
         job.suspects,
-        _why.advice(word, target.ref.pid, reasons, job),
+        advice,
     )
 
 
@@ -56,9 +56,14 @@ def _member(backend: Backend, entry: Entry, member: JobMember, started_at: float
     )
 
 
-def _reasons(backend: Backend, entry: Entry) -> list[Reason]:
+def _reasons(backend: Backend, entry: Entry, word: Outcome) -> tuple[list[Reason], str]:
+    """Return why not, or what should be known all the same, and what the user can do."""
     job = entry.job
     found: list[Reason] = []
+    if word in ("stopped", "forced", "already-gone") and all(p.free for p in job.ports):
+        return found, ""  # the usual end: nothing is left to explain
+    from endtask import _why
+
     if job.cancelled:
         found.append(Reason("cancelled", "endtask was interrupted"))
     alive = [m for m in job.members if m.concerns_us]
@@ -75,7 +80,8 @@ def _reasons(backend: Backend, entry: Entry) -> list[Reason]:
         found += _why.member_reasons(job, member, facts)
     if len(alive) > _EXPLAINED:
         found.append(Reason("more", f"{len(alive) - _EXPLAINED} more processes of it still run"))
-    return found + _why.scope_reasons(job)
+    found += _why.scope_reasons(job)
+    return found, _why.advice(word, entry.ready.target.ref.pid, found, job)
 
 
 def gone(target: Target, at_s: float) -> TargetReport:

@@ -1,7 +1,7 @@
-"""Stage 6: facts, receipts and ends -> the outcome, and the reasons why not (pure).
+"""Stage 6: facts, receipts and ends -> the reasons why something is still there, or was not proved (pure).
 
-Decision: the outcome is the *worst* thing that is true of a target, and `stopped` is what remains when nothing else is.
-A reason that follows from facts is certain; anything else says that it is a guess.
+The outcome itself is in `_outcome`: most runs end well and need no reason.
+Decision: a reason that follows from facts is certain; anything else says that it is a guess.
 """
 
 from __future__ import annotations
@@ -18,36 +18,6 @@ if TYPE_CHECKING:
     from endtask.model import Facts, Outcome, Seen
 
 _TERM_NUMBER = 15
-
-
-def outcome(job: Job) -> Outcome:
-    """Return the word for a settled job."""
-    alive = [m for m in job.members if m.concerns_us]
-    delivered = any(r.status == "delivered" for m in job.members for r in m.receipts)
-    if alive:
-        if job.refused == "unreachable":
-            return "unreachable"
-        if job.refused or any(m.denied for m in alive):
-            return "not-permitted"
-        return "vetoed" if any(r.status == "vetoed" for m in alive for r in m.receipts) else "running"
-    if not proved(job):
-        return "unproven"
-    if job.respawn is not None:
-        return "respawned"
-    if any(m.forced for m in job.members):
-        return "forced"
-    if not delivered and job.policy.steps:
-        return "already-gone"
-    return "stopped"
-
-
-def proved(job: Job) -> bool:
-    """Return whether the emptiness of the scope was shown."""
-    if job.suspects or not job.evidence:
-        return False
-    if any(p.ours for p in job.ports if not p.free):
-        return False
-    return all(e.strength != "unproven" for e in job.evidence)
 
 
 def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) -> list[Reason]:

@@ -96,6 +96,15 @@ def test_every_part_of_a_filter_must_hold(wanted: Filter, pids: list[int]) -> No
     assert pids == passing(wanted)
 
 
+@pytest.mark.parametrize("path", ["C:\\Users\\Ana", "c:/users/ana", "C:\\USERS\\ANA\\"])
+def test_folder_is_compared_as_the_system_does(path: str) -> None:
+    """Windows takes both kinds of slash and every case."""
+    backend = FakeBackend(Process(10, "new.exe", cwd="C:\\Users\\ana"), PLACELESS)
+    backend.folds_case = True
+    (check,) = compile_filter(backend, Filter(cwd=path))
+    assert (True, False) == (check(10), check(30))
+
+
 @pytest.mark.parametrize(
     "wanted",
     [

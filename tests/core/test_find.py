@@ -403,6 +403,14 @@ def test_port_whose_holder_is_hidden_is_not_permitted(machine: FakeBackend) -> N
     assert "root" in found.missing[0].text
 
 
+def test_port_whose_holder_nobody_tells_is_not_permitted(machine: FakeBackend) -> None:
+    """Windows names no user when it names no process; nor do we."""
+    listen(machine)
+    found = select(machine, ":3000")
+    assert codes(found) == ["not-permitted"]
+    assert found.missing[0].text == "somebody listens on :3000, and we may not see which process"
+
+
 def test_port_held_by_us_is_refused(machine: FakeBackend) -> None:
     """Our own ancestors are never selected, by no form."""
     listen(machine, 1, 800)
@@ -435,7 +443,7 @@ def test_port_given_to_a_newcomer_between_list_and_handle(machine: FakeBackend) 
 class _Served(FakeBackend):
     """A machine on which pid 110 holds things for others."""
 
-    def untouchable(self, pid: int) -> str:
+    def untouchable(self, pid: int, short: str | None = None) -> str:
         return "it is the server of others" if pid == 110 else ""
 
 

@@ -17,8 +17,8 @@ from endtask._job import (
     Settle,
     Watch,
 )
+from endtask._outcome import outcome
 from endtask._plan import Plan, make_policy
-from endtask._why import outcome
 from endtask.model import Evidence, PidRef, Policy, ProcessEnd, Receipt, Respawn, Scope, Suspect
 
 TYPE_CHECKING = False

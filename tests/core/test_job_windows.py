@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from endtask._job import LOOKS_S, Force, Job, JobMember, Look, Scan, Send, Settle, Watch
 from endtask._ladder import expand
+from endtask._outcome import outcome
 from endtask._plan import make_policy
 from endtask._requests import CTRL_C, CTRL_CLOSE, WM_CLOSE, WM_ENDSESSION
-from endtask._why import outcome
 from endtask.model import Evidence, PidRef, ProcessEnd, Receipt, Request
 
 TYPE_CHECKING = False

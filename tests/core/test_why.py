@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from endtask._job import Job, JobMember
+from endtask._outcome import outcome
 from endtask._plan import make_policy
 from endtask._requests import parse_request
-from endtask._why import advice, explain, forced_without_effect, member_reasons, outcome, reasons, scope_reasons
+from endtask._why import advice, explain, forced_without_effect, member_reasons, reasons, scope_reasons
 from endtask.model import (
     Evidence,
     Facts,

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from endtask import _engine, _job, _prepare, _scope, _why
+from endtask import _engine, _job, _outcome, _prepare, _scope
 from endtask._backends.sim import handles
 from endtask._backends.sim.backend import SimBackend
 from endtask._backends.sim.lives import life
 from endtask._backends.sim.spec import Life, Op, Spec, World
 from endtask._outline import target_plan
-from endtask._requests import KILL
 from endtask._record import replace
 from endtask._request import deliver
+from endtask._requests import KILL
 from endtask.model import Report
 
 from .run import Broken, judge
@@ -61,7 +61,7 @@ def _does_not_look_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def _overlooks_suspects(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_why, "proved", lambda _job: True)
+    patch.setattr(_outcome, "proved", lambda _job: True)
 
 
 def _believes_in_an_exit(patch: pytest.MonkeyPatch) -> None:
@@ -109,8 +109,8 @@ def _is_always_content(patch: pytest.MonkeyPatch) -> None:
 
 
 def _says_stopped(patch: pytest.MonkeyPatch) -> None:
-    outcome = _why.outcome
-    patch.setattr(_why, "outcome", lambda job: "stopped" if outcome(job) == "forced" else outcome(job))
+    outcome = _outcome.outcome
+    patch.setattr(_outcome, "outcome", lambda job: "stopped" if outcome(job) == "forced" else outcome(job))
 
 
 def _ignores_keep(patch: pytest.MonkeyPatch) -> None:
@@ -131,18 +131,18 @@ def _leaks_handles(patch: pytest.MonkeyPatch) -> None:
 
 
 def _plans_something_else(patch: pytest.MonkeyPatch) -> None:
-    def other(backend: Any, policy: Any, ready: Any) -> Any:
-        return replace(target_plan(backend, policy, ready), ref=replace(ready.target.ref, token="1"))
+    def other(backend: Any, ready: Any) -> Any:
+        return replace(target_plan(backend, ready), ref=replace(ready.target.ref, token="1"))
 
-    patch.setattr("endtask._api.target_plan", other)
+    patch.setattr("endtask._outline.target_plan", other)
 
 
 def _asks_while_it_only_looks(patch: pytest.MonkeyPatch) -> None:
-    def ask(backend: Any, policy: Any, ready: Any) -> Any:
-        backend.send(ready.pins[ready.target.ref.pid], policy.steps[0].request, 0.0)
-        return target_plan(backend, policy, ready)
+    def ask(backend: Any, ready: Any) -> Any:
+        backend.send(ready.pins[ready.target.ref.pid], ready.policy.steps[0].request, 0.0)
+        return target_plan(backend, ready)
 
-    patch.setattr("endtask._api.target_plan", ask)
+    patch.setattr("endtask._outline.target_plan", ask)
 
 
 def _tells_no_verdict(patch: pytest.MonkeyPatch) -> None:

@@ -145,14 +145,11 @@ class Tree(Protocol):
     def leads_group(self) -> bool: ...
 
     def pids(self) -> list[int]:
-        """Return the pids of everything in it that runs (hints until `holds` confirms a pin).
+        """Return the pids of everything in it that runs; hints, as all pids without a handle.
 
         Raises:
             OsCallError: They cannot be read.
         """
-
-    def holds(self, pin: Pin) -> bool:
-        """Return whether a pinned process is in it."""
 
     def active(self) -> int | None:
         """Return how many processes in it have not ended, None if that cannot be read. 0 is the proof that nothing is left."""
@@ -273,7 +270,7 @@ class Backend(Protocol):
     def services(self, pid: int) -> tuple[str, ...]:
         """Return the names of the services (Linux: the systemd unit) that the process belongs to."""
 
-    def untouchable(self, pid: int) -> str:
+    def untouchable(self, pid: int, short: str | None = None) -> str:
         """Return why a process must never be stopped (Windows: the system stops with it), empty for all others."""
 
     def listeners(self, proto: str, port: int) -> list[Listener]:

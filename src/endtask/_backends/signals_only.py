@@ -34,7 +34,7 @@ class SignalsOnly:
         """None: the kernel does not keep when a process has ended."""
         return None
 
-    def untouchable(self, pid: int) -> str:
+    def untouchable(self, pid: int, short: str | None = None) -> str:
         """Return nothing: pid 1 and kernel threads, which the table shows, are all that must not be touched."""
         return ""
 

@@ -93,9 +93,9 @@ class ProcReader(SignalsOnly):
 
         return names.full_name(pid, short)
 
-    def untouchable(self, pid: int) -> str:
+    def untouchable(self, pid: int, short: str | None = None) -> str:
         """Return why a process must never be stopped, empty for nearly all: what Wine has started for all programs of a prefix."""
-        short = procfs.short_name(pid)
+        short = procfs.short_name(pid) if short is None else short
         if short is None or not (short.endswith(".exe") or short.startswith("wine")):
             return ""  # the usual case, without another import
         from endtask._backends.linux import wine

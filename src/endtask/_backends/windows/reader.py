@@ -251,7 +251,7 @@ class TableReader:
             known = self._sessions[row.desktop_session] = sessions.session_name(row.desktop_session)
         return known
 
-    def untouchable(self, pid: int) -> str:
+    def untouchable(self, pid: int, short: str | None = None) -> str:
         """Return why a process must never be stopped: Windows stops with it. Empty for all others."""
         from endtask._backends.windows import sessions
 

@@ -32,8 +32,7 @@ def compile_filter(backend: Backend, wanted: Filter) -> list[Check]:
     if wanted.older_s is not None or wanted.newer_s is not None:
         checks.append(_by_age(backend, wanted))
     if wanted.cwd:
-        cwd = wanted.cwd.rstrip("/") or "/"
-        checks.append(lambda pid: backend.working_directory(pid) == cwd)
+        checks.append(_by_folder(backend, wanted.cwd))
     if wanted.cmdline:
         checks.append(_by_cmdline(backend, wanted.cmdline))
     checks.extend(_compile_fi(backend, text) for text in wanted.fi)
@@ -64,6 +63,21 @@ def _by_age(backend: Backend, wanted: Filter) -> Check:
         age = backend.age_s(row)
         old_enough = wanted.older_s is None or age >= wanted.older_s
         return old_enough and (wanted.newer_s is None or age <= wanted.newer_s)
+
+    return check
+
+
+def _by_folder(backend: Backend, path: str) -> Check:
+    """Compare as the system does: Windows takes both kinds of slash, and every case."""
+
+    def folder(path: str) -> str:
+        return path.replace("/", "\\").rstrip("\\").lower() if backend.folds_case else path.rstrip("/") or "/"
+
+    wanted = folder(path)
+
+    def check(pid: int) -> bool:
+        found = backend.working_directory(pid)
+        return found is not None and folder(found) == wanted
 
     return check
 

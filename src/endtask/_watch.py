@@ -230,7 +230,8 @@ def port_state(backend: Backend, ready: Prepared, *, at_s: float) -> tuple[PortS
 
 
 def _hidden(backend: Backend, listeners: list[Listener]) -> str:
-    return f"a process of user {backend.user_name(listeners[0].uid)} that we may not see"
+    uid = listeners[0].uid  # -1: Windows, which does not tell
+    return f"a process{f' of user {backend.user_name(uid)}' if uid >= 0 else ''} that we may not see"
 
 
 # --------------------------------------------------------------------------- respawn

@@ -405,7 +405,7 @@ def test_port_whose_holder_is_hidden_is_not_permitted(machine: FakeBackend) -> N
 
 def test_port_whose_holder_nobody_tells_is_not_permitted(machine: FakeBackend) -> None:
     """Windows names no user when it names no process; nor do we."""
-    listen(machine)
+    listen(machine, uid=-1)
     found = select(machine, ":3000")
     assert codes(found) == ["not-permitted"]
     assert found.missing[0].text == "somebody listens on :3000, and we may not see which process"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MANY = 10  # of a long list that many are shown, the rest is counted; `-v` shows all
 LINES = 100  # of the usual events
+_NTSTATUS = 0x10000  # exit statuses from here on are written in hexadecimal, as Windows does
 # Told only with -v: the first two are what the user typed, the last one is the report itself.
 _QUIET_EVENTS = frozenset(("selected", "waiting", "settled"))
 _HEADS = {
@@ -193,7 +194,12 @@ def _end(member: MemberReport) -> str:
         return f"status unknown ({end.why_unknown or 'the kernel does not tell'}){unreaped}"
     if end.signal:
         return f"ended by signal {end.signal}{' with a core dump' if end.core else ''} (by {end.source}){unreaped}"
-    return f"status {end.status} (by {end.source}){unreaped}"
+    status = str(end.status)
+    if end.status is not None and end.status >= _NTSTATUS:
+        from endtask._verdict import status_in_words  # only Windows has such numbers
+
+        status = status_in_words(end.status)
+    return f"status {status} (by {end.source}){unreaped}"
 
 
 def _sum(report: Report, verb: str) -> list[Line]:

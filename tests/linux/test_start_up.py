@@ -6,6 +6,7 @@ Times depend on the machine and are measured by `benchmarks/`; counts do not, an
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 _MANY = 40
-_NAME = "counted-work"
+_NAME = f"counted-{os.getpid()}"  # two runs on one machine are not to count each other
 # One parent and its children, all with one name that nobody else has; they end with it, because the pipe ends.
 _HERD = """
 name, count = sys.argv[1], int(sys.argv[2])

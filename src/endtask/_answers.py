@@ -97,8 +97,10 @@ def _window(windows: WindowsFacts, request: Request) -> Prediction:
         if name == "WM_QUIT":
             return Prediction(name, "refused-here", because="a dialog is open, and WM_QUIT would answer it")
         return Prediction(name, "asks", certain=False, because="a dialog is open, which may keep it from closing")
+    if windows.suspended:
+        return Prediction(name, "after-continue", because="all of its threads are suspended")
     if windows.hung:
-        return Prediction(name, "after-continue", certain=False, because="its window does not answer at the moment")
+        return Prediction(name, "asks", certain=False, because="its window does not answer at the moment")
     mains = sum(w.role == "main" for w in targets)
     count = f"{mains} visible" if mains else f"{len(targets)} hidden"
     return Prediction(

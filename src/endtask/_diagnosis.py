@@ -147,6 +147,9 @@ def _alone(facts: Facts) -> list[Reason]:
         found.append(Reason("service", text, next=f"sc stop {service.name}" if service.accepts_stop else "", pid=pid))
         if service.restarts:
             found.append(Reason("restarted", f"if service {service.name} dies: {service.recovery}", pid=pid))
+    if windows.ignores_ctrl_c and windows.kind in ("console", "gui-windowless"):
+        all_of_them = ", and Wine takes that for every console event" if windows.wine else ""
+        found.append(Reason("ignored", f"{who} ignores Ctrl+C{all_of_them}", pid=pid))
     if windows.critical:
         found.append(Reason("critical", f"{who} must not end: Windows stops with it", pid=pid))
     if windows.protected:

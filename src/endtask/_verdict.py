@@ -122,7 +122,7 @@ def end_in_words(end: ProcessEnd, *, reaping: bool = True) -> str:
 
 # Microsoft "NTSTATUS values"; what each means for a stop was read from the console and session-end documentation.
 _STATUSES = {
-    0xC000013A: "ended by a console event, no handler of its own",
+    0xC000013A: "ended by a console event",  # by the system's handler, or by CPython itself after KeyboardInterrupt
     0x40010004: "ended by the session's end or a debugger",
     0xC0000005: "access violation",
     0xC0000409: "aborted itself",

@@ -127,6 +127,14 @@ def test_process_that_has_exited_has_no_reasons() -> None:
     assert diagnose(gone, None, CLOSED) == []
 
 
+def test_why_names_a_program_that_ignores_ctrl_c() -> None:
+    """On Wine that withholds every other event as well."""
+    given = [console(ignores_ctrl_c=True), console(ignores_ctrl_c=True, wine=True), facts(MAIN, ignores_ctrl_c=True)]
+    found = [explain_windows(Seen("app", one, Forecast(())), [])[0] for one in given]
+    assert ["ignored", "ignored", "nothing"] == [r.code for r in found]
+    assert [False, True] == ["Wine" in r.text for r in found[:2]]
+
+
 # --------------------------------------------------------------------------- forecasts
 
 
@@ -141,6 +149,13 @@ def test_window_messages_need_windows() -> None:
     assert answer(facts(), "wm-close") == "no-listener"
     assert answer(facts(MAIN, above_us=True), "wm-close") == "denied"
     assert answer(facts(MAIN, same_session=False, session=2), "wm-close") == "no-listener"
+
+
+def test_window_that_does_not_answer_is_asked_all_the_same() -> None:
+    """It may come back; one whose threads are suspended will not by itself."""
+    hung = predict_windows(facts(MAIN, hung=True), parse_request("wm-close", signals=False))
+    assert (hung.answer, hung.certain) == ("asks", False)
+    assert answer(facts(MAIN, hung=True, suspended=True), "wm-close") == "after-continue"
 
 
 def test_wm_quit_is_refused_while_a_dialog_is_open() -> None:

@@ -43,7 +43,7 @@ def compiler() -> list[str]:
         return shlex.split(chosen, posix=os.sep == "/")
     for name in COMPILERS:
         if path := shutil.which(name):
-            return [path, "-Werror"]  # another compiler warns of other things
+            return [path, "-Werror"] if name == COMPILERS[0] else [path]  # another compiler warns of other things
     raise FileNotFoundError(f"no C compiler: {', '.join(COMPILERS)}, or another one in ENDTASK_CC")
 
 

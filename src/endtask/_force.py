@@ -25,6 +25,8 @@ def is_single(entry: Entry, discovery: Discovery) -> bool:
     """Return whether the target is one process without children, for which one KILL through its handle does."""
     if len(entry.job.members) > 1 or entry.forced_before:
         return False
+    if discovery.preparer.policy.scope.kind == "only":
+        return True  # what it starts in its last moment is nobody's business
     return discovery.sees_births or not discovery.backend.children(entry.ready.target.ref.pid)
 
 

@@ -51,7 +51,7 @@ def predict_windows(facts: Facts, request: Request) -> Prediction:
     if kind == "service":
         return _service(windows, name)
     if kind == "inject":
-        because = no_inject(windows, _ALLOWED)
+        because = no_inject(windows, _ALLOWED, forced=request.forced)
         return Prediction(name, "refused-here", because=because) if because else _console_event(windows, request)
     if kind == "console":
         return _console_wide(facts, windows, request)

@@ -168,8 +168,8 @@ def console_strangers(windows: WindowsFacts, members: Iterable[int]) -> tuple[in
     return tuple(p for p in windows.console_pids if p not in own)
 
 
-def no_inject(windows: WindowsFacts, policy: Policy) -> str:
-    """Return why no thread of ours may be started in the process, empty if one may."""
+def no_inject(windows: WindowsFacts, policy: Policy, *, forced: bool = False) -> str:
+    """Return why no thread of ours may be started in the process, empty if one may; one that forces it may be started where it has windows, too."""
     if not policy.inject:
         return "`--no-inject` rules out threads in other programs"
     if windows.same_machine is False:
@@ -182,7 +182,7 @@ def no_inject(windows: WindowsFacts, policy: Policy) -> str:
         return f"its integrity is higher than ours ({windows.integrity})"
     if windows.protected:
         return "it is a protected process"
-    if windows.kind == "gui":
+    if windows.kind == "gui" and not forced:
         return "it has windows: it is asked by them"
     return ""
 

@@ -151,6 +151,10 @@ def make_policy(  # size: a table of contradictions
                 f"`--{name} {value}` is not a time between 0 and a week", hint="every wait of endtask has a bound"
             )
     _check(steps)
+    threads = [] if inject else [s.request for s in steps if s.request.kind == "inject"]
+    if threads:
+        hint = "leave one out; `console-ctrl-c` asks everybody on its console without one"
+        raise PlanError(f"`{threads[0]}` is a thread in another program, which `--no-inject` rules out", hint=hint)
     if force_after_s is not None:
         steps = _with_force(steps, force_after_s, force)
     planned = sum(s.wait_s or 0.0 for s in steps)

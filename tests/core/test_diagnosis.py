@@ -158,6 +158,12 @@ def test_window_that_does_not_answer_is_asked_all_the_same() -> None:
     assert answer(facts(MAIN, hung=True, suspended=True), "wm-close") == "after-continue"
 
 
+def test_program_with_windows_gets_no_event_but_may_be_forced() -> None:
+    """The default handler of an event would end it without a question; who names ExitProcess wants just that."""
+    assert answer(facts(MAIN), "ctrl-c") == "refused-here"
+    assert answer(facts(MAIN), "exit-process") == "ends"
+
+
 def test_wm_quit_is_refused_while_a_dialog_is_open() -> None:
     """It would answer the dialog."""
     assert answer(facts(MAIN, DIALOG), "wm-quit") == "refused-here"

@@ -473,6 +473,14 @@ def test_unknown_parent_is_watched_for_a_moment_and_named() -> None:
     assert "9 loop" in because
 
 
+@pytest.mark.parametrize("plan", ["ctrl-c/5", "ask/5/ctrl-shutdown/5", "exit-process/2/kill"])
+def test_plan_with_a_thread_contradicts_no_inject(plan: str) -> None:
+    """Whoever rules threads out must not get one by another option."""
+    assert make_policy(plan=plan, signals=False).inject
+    with pytest.raises(PlanError, match="`--no-inject` rules out"):
+        make_policy(plan=plan, inject=False, signals=False)
+
+
 def test_force_after_nothing_says_what_was_meant() -> None:
     """No time to ask is force at once, and that has a name."""
     with pytest.raises(PlanError) as caught:

@@ -77,7 +77,7 @@ def test_a_program_on_the_console_of_its_parent_is_the_only_one_to_hear_it(lab: 
     assert second.running
 
 
-@pytest.mark.parametrize("mode", ["close", "none", "queue", "message-only"])
+@pytest.mark.parametrize("mode", ["none", "queue", "message-only"])
 def test_a_program_of_the_windows_subsystem_ends_by_the_default_handler(lab: Lab, mode: str) -> None:
     """It has no handler of its own: ExitProcess, and its DLLs hear that."""
     target = lab.start("etwindow", mode)
@@ -235,6 +235,15 @@ def test_a_program_that_has_ended_is_gone(lab: Lab, request_: Request) -> None:
         target.wait_exit()
         receipt = inject.send_inject(pin, request_, 0.0)
     assert (receipt.status, receipt.detail) == ("gone", "it had exited already")
+
+
+@pytest.mark.parametrize("mode", ["close", "dialog-open", "hidden"])
+def test_a_program_with_windows_is_asked_by_them_alone(lab: Lab, mode: str) -> None:
+    """The default handler would end it without a question, and what is unsaved with it, under the name of a request."""
+    target = lab.start("etwindow", mode)
+    receipt = send(target, CTRL_C)
+    assert (receipt.status, receipt.detail.partition(":")[0]) == ("impossible", "it has windows and is asked by them")
+    assert target.running
 
 
 def test_a_program_that_has_not_been_started_up_is_left_alone(lab: Lab) -> None:

@@ -9,7 +9,8 @@ It is refused, with the reason, where it could do anything else than that:
 
 - the process runs as another machine (its `CtrlRoutine` is another one, elsewhere);
 - the DLL does not lie where it lies in our process, or is another version: its header is compared. It lies there in every process of a boot, which is what this way rests on;
-- the process ignores the event (ConsoleFlags): a thread for nothing.
+- the process ignores the event (ConsoleFlags): a thread for nothing;
+- it has windows: the default handler would end it without a question, whatever is unsaved in them. ExitProcess, which nobody takes for a question, may go there.
 
 CLOSE and SHUTDOWN delivered in this way are gentler than those of the system: nobody ends the process five seconds later (HandlerRoutine page: the system does that, not `CtrlRoutine`).
 
@@ -84,7 +85,7 @@ def _inject(pin: WindowsPin, process: int, number: int) -> Answer:
     why_not = _other_machine(process)
     if not why_not and not start:
         why_not = f"neither kernel32 nor kernelbase of this Windows exports {function}"
-    why_not = why_not or _elsewhere(process, start) or _deaf(process, number)
+    why_not = why_not or _elsewhere(process, start) or _deaf(process, number) or _by_its_windows(pin, number)
     if why_not:
         return ("gone", "it had exited already") if handles.has_exited(pin) else ("impossible", why_not)
     argument = EXIT_CODE if number == EXIT_PROCESS else number
@@ -141,6 +142,22 @@ def _elsewhere(process: int, start: int) -> str:
     if theirs == ctypes.string_at(module.value, _HEADER):
         return ""
     return "the DLL with that function does not lie in it where it lies here: it is starting up, or no ordinary Windows program"
+
+
+def _by_its_windows(pin: WindowsPin, number: int) -> str:
+    """Return why an event is nothing for a program with windows, empty if it is another kind of program."""
+    if number == EXIT_PROCESS:
+        return ""
+    from endtask._backends.windows import desktop, traits
+
+    try:
+        seen = desktop.windows(pin.ref.pid)
+    except OsCallError:
+        return ""  # ignored: we have no desktop, and then it has no windows on it
+    image = images.image_of_file(images.path_of(pin.handle)) if seen else None
+    if not traits.asked_by_windows(seen, image.subsystem if image is not None else ""):
+        return ""
+    return "it has windows and is asked by them: an event could end it without a question"
 
 
 def _deaf(process: int, number: int) -> str:

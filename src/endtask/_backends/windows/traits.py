@@ -316,10 +316,17 @@ def kind_of(
         return "system"
     if packaged and container:
         return "packaged"
-    roles = {w.role for w in windows}.difference(_SYSTEMS_OWN)
-    # A console program with hidden windows only is still asked by its console: such windows listen for the end of the session, or for their own runtime.
-    if roles - {"hidden"} or (roles and subsystem != "console"):
+    if asked_by_windows(windows, subsystem):
         return "gui"
     if subsystem == "console":
         return "console"
     return "gui-windowless" if subsystem == "gui" else "unknown"
+
+
+def asked_by_windows(windows: Sequence[Window], subsystem: str) -> bool:
+    """Return whether a program is asked by its windows, and so by nothing else (pure).
+
+    A console program with hidden windows only is still asked by its console: such windows listen for the end of the session, or for their own runtime.
+    """
+    roles = {w.role for w in windows}.difference(_SYSTEMS_OWN)
+    return bool(roles - {"hidden"}) or (bool(roles) and subsystem != "console")

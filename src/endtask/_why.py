@@ -50,7 +50,7 @@ def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) ->
             found += _by_disposition(facts, request, who, asked=asked)
     found += _by_state(facts, who)
     if facts.wine is not None and asked and any(r.kind == "command" for r in requests):
-        text = f"{who} was asked by a command and runs on: a window of it may wait for an answer"
+        text = f"{who} runs on: a window of it may wait for an answer, or the command found no window to ask"
         found.append(Reason("slow", text, False, "look at its windows, or give it more time with `--timeout`", pid))
     if not found:
         sleeping = f", sleeps in {facts.wait_channel}" if facts.wait_channel else ""

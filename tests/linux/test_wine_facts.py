@@ -183,6 +183,7 @@ def test_memory_that_may_not_be_read_leaves_the_pid_unknown(monkeypatch: pytest.
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(wine_memory, "read", refuse)
+    monkeypatch.setattr(wine, "_loader", lambda *_: "wine")
     found = wine.look_at(os.getpid(), "a.exe", "/x/wine64", ("C:\\a.exe",), {"WINEPREFIX": "/"}, (0, "root"))
     assert found is not None
     assert found.facts == WineFacts("/")
@@ -278,9 +279,15 @@ def test_facts_name_prefix_and_wines_own_stop_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_loader_behind_a_preloader_is_the_command(tmp_path: Path) -> None:
-    """The preloader is no command of its own; where the loader is not beside it, `wine` of PATH is left."""
+def test_loader_behind_a_preloader_is_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The preloader is no command of its own; where the loader is not beside it, `wine` of PATH is left, and perhaps nothing."""
     with _like_wine(tmp_path, "a.exe", "C:\\a.exe", loader="wine64-preloader", prefix=str(tmp_path)) as child:
+        monkeypatch.setenv("PATH", "/no/such/folder")
+        manager = _facts(child.pid).managers[0]
+        assert manager.stop == ""
+        assert "neither its loader nor a `wine` on PATH" in manager.because
+        (tmp_path / "wine").symlink_to(_SHELL)
+        monkeypatch.setenv("PATH", str(tmp_path))
         assert " wine taskkill " in _facts(child.pid).managers[0].stop
         shutil.copy(_SHELL, tmp_path / "wine64")
         assert f" {tmp_path}/wine64 taskkill " in _facts(child.pid).managers[0].stop

@@ -173,9 +173,12 @@ def look_at(
     if facts.prefix:
         because += ", WINEPREFIX" if environ and environ.get("WINEPREFIX") else ", and no WINEPREFIX names another"
         because += "" if here else "; the prefix is not visible from here, so what asks it must be run where it is"
+    loader = _loader(pid, exe) if here else ""
+    if here and not loader:
+        because += "; neither its loader nor a `wine` on PATH can be run from here"
     # Only root can act for another user, and has to become that user: Wine serves nobody else.
     user = owner[1] if os.geteuid() == 0 and owner[0] > 0 else ""
-    stop = command(*stop_words(facts, name, _loader(pid, exe), user)) if here else ""
+    stop = command(*stop_words(facts, name, loader, user)) if loader else ""
     while len(cmdline) > 1 and not cmdline[-1]:
         cmdline = cmdline[:-1]
     return Program(facts, Manager("wine", facts.prefix, stop, "no", because, certain=bool(exe)), cmdline, unknown)
@@ -212,7 +215,7 @@ def stop_words(facts: WineFacts, name: str, loader: str, user: str = "") -> tupl
 
 
 def _loader(pid: int, exe: str) -> str:
-    """Return how to run a command of the same Wine: its loader by its path, since `wine` may be another version, or nowhere on PATH.
+    """Return how to run a command of the same Wine: its loader by its path, since `wine` may be another version; empty if neither is here.
 
     The preloader is no command: it only prepares the memory for the loader beside it (loader/preloader.c).
     """
@@ -220,7 +223,7 @@ def _loader(pid: int, exe: str) -> str:
         beside = exe.removesuffix("-preloader")
         if os.access(beside, os.X_OK):
             return beside
-    return "wine"
+    return "wine" if any(os.access(os.path.join(folder, "wine"), os.X_OK) for folder in os.get_exec_path()) else ""
 
 
 def _same(one: str, other: str) -> bool:

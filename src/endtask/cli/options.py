@@ -115,7 +115,8 @@ VERBS: tuple[Verb, ...] = (
         "why",
         "what",
         "why is it (still) there?",
-        "Says what keeps a process: an ignored or blocked request, a stop, a tracer, a frozen cgroup, a kernel call, a parent that does not reap, a manager that restarts it.",
+        "Says what keeps a process: an ignored or blocked request, a stop, a tracer, a frozen cgroup, a kernel call, a parent that does not reap, a manager that restarts it;"
+        " on Windows a dialog, a window that does not answer, suspended threads, a service, a border of rights.",
         examples=("endtask why 4711",),
     ),
     Verb(
@@ -129,7 +130,8 @@ VERBS: tuple[Verb, ...] = (
         "run",
         "command",
         "own the tree of a command, stop it by a plan",
-        "Starts COMMAND and waits for it. When it ends, or when endtask itself is asked to stop (INT, TERM, HUP), everything that it started is asked by TERM,"
+        "Starts COMMAND and waits for it. When it ends, or when endtask itself is asked to stop (INT, TERM, HUP; on Windows by its console or its stop event),"
+        " everything that it started is asked (by TERM; on Windows as `stop` asks),"
         " and forced afterwards if `--force-after`, `--now` or the plan says so. What endtask has to say goes to standard error.\n"
         "The exit code is that of a stop that failed, else the command's own (128 and the signal's number if one ended it, 127 if there is no such command), else 10 if force was needed.",
         examples=(
@@ -166,7 +168,7 @@ VERBS: tuple[Verb, ...] = (
         "demo",
         "",
         "start sample programs, stop and explain them live",
-        "Uses only programs that it starts itself, and ends them all, with proof. Takes less than half a minute.",
+        "Uses only programs that it starts itself, and ends them all, with proof. Takes less than half a minute. It shows signals, so it is not for Windows.",
     ),
     Verb(
         "schema",
@@ -194,7 +196,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(("--cwd",), "in that working directory", FILTERS, _FINDING, "DIR", "directory"),
     Option(("--older",), "started at least that long ago", FILTERS, _FINDING, "TIME", "duration"),
     Option(("--newer",), "started at most that long ago", FILTERS, _FINDING, "TIME", "duration"),
-    Option(("--session",), "in that session", FILTERS, _FINDING, "ID", "number"),
+    Option(("--session",), "in that session; on Windows the session of a log-on", FILTERS, _FINDING, "ID", "number"),
     Option(("--parent",), "direct children of that pid", FILTERS, _FINDING, "PID", "number"),
     Option(
         ("--fi",),
@@ -223,9 +225,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(("--now",), "force at once", PLAN, _ASKING),
     Option(("-T", "--tree"), "with everything it owns (default)", SCOPE, _SCOPED, excludes="scope"),
     Option(("--only",), "only that process", SCOPE, _SCOPED, excludes="scope"),
-    Option(("--group",), "its process group", SCOPE, _SCOPED, excludes="scope"),
-    Option(("--session-of",), "its session", SCOPE, _SCOPED, excludes="scope"),
-    Option(("--cgroup",), "its cgroup and all below", SCOPE, _SCOPED, excludes="scope"),
+    Option(("--group",), "its process group; not on Windows", SCOPE, _SCOPED, excludes="scope"),
+    Option(("--session-of",), "its session; not on Windows", SCOPE, _SCOPED, excludes="scope"),
+    Option(("--cgroup",), "its cgroup and all below; not on Windows", SCOPE, _SCOPED, excludes="scope"),
     Option(("--keep",), "leave these members of the scope alone; may be repeated", SCOPE, _ACTING, "WHAT", many=True),
     Option(
         ("--watch",),

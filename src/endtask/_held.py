@@ -9,13 +9,15 @@ from __future__ import annotations
 from endtask._backends import default_backend
 from endtask._plan import make_policy
 from endtask._record import replace
-from endtask._tree_stop import ALONE, TreeStop
+from endtask._tree_stop import ALONE, TreeStop, forces
 from endtask.model import Report, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from endtask._backends.base import Backend, Tree
     from endtask.model import PidRef, Policy, ProcessEnd
+
+__all__ = ["Held", "forces", "policy_of"]
 
 _FORCE_WAIT_S = 30.0  # for the end of what was forced
 
@@ -87,12 +89,13 @@ class Held:
             waiter.close()
         return self.poll()
 
-    def stop(self, *, told: bool = False, limit_s: float | None = None) -> Report:
+    def stop(self, *, told: bool = False, limit_s: float | None = None, hurried: bool = False) -> Report:
         """Stop everything in the tree by the plan.
 
         Args:
             told: Whether the console may have told the command already what it told us.
             limit_s: At most that many seconds, None for what the plan has.
+            hurried: Whether to ask nobody any more: what may be forced is forced at once, and the report says that it was cut short.
 
         Raises:
             KeyboardInterrupt: Ctrl+C meanwhile. What may be forced has been, and `report` says what came of it.
@@ -101,7 +104,10 @@ class Held:
         stdin = self.stdin if self._stdin_eof else None
         run = TreeStop(self._backend, self._tree, self._name, policy, self._started, stdin)
         try:
-            run.run(told=told)
+            if hurried:
+                run.hurry()
+            else:
+                run.run(told=told)
         except KeyboardInterrupt:
             run.hurry()
             raise
@@ -112,7 +118,7 @@ class Held:
             if target is not None:
                 elapsed = self._backend.now() - self._started
                 self.report = Report((target,), elapsed_s=elapsed, cancelled=run.entry.job.cancelled)
-            self._closed = True
-            self._tree.close()
+                self._closed = True
+                self._tree.close()
         assert self.report is not None, "a stop ends with a verdict"
         return self.report

@@ -215,17 +215,18 @@ class Kept:
                 return None
         return self._end
 
-    def stop(self, *, told: bool = False, limit_s: float | None = None) -> Report:
+    def stop(self, *, told: bool = False, limit_s: float | None = None, hurried: bool = False) -> Report:
         """Have the keeper stop the tree by the plan it was started with.
 
         Args:
             told: Of no use here: the command has a session of its own, so what a terminal sends to us does not reach it.
             limit_s: At most that many seconds of grace, None for all of it.
+            hurried: Whether the grace is over before it begins.
         """
         import subprocess
 
-        grace_s = self._grace_s if limit_s is None else min(self._grace_s, limit_s)
-        if self._stdin_eof:
+        grace_s = min(self._grace_s, self._grace_s if limit_s is None else limit_s, 0.0 if hurried else self._grace_s)
+        if self._stdin_eof and not hurried:
             grace_s = self._end_input(grace_s)
         began = time.monotonic()
         if not self.lost:

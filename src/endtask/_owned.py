@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         def fileno(self) -> int: ...
         def poll(self) -> ProcessEnd | None: ...
         def wait(self, timeout_s: float | None = None) -> ProcessEnd | None: ...
-        def stop(self, *, told: bool = False, limit_s: float | None = None) -> Report: ...
+        def stop(self, *, told: bool = False, limit_s: float | None = None, hurried: bool = False) -> Report: ...
 
 
 class Owned:
@@ -107,16 +107,17 @@ class Owned:
         """
         return self.stop_told()
 
-    def stop_told(self, *, told: bool = False, limit_s: float | None = None) -> Report:
+    def stop_told(self, *, told: bool = False, limit_s: float | None = None, hurried: bool = False) -> Report:
         """Stop, knowing more than `stop` does; for `endtask run`.
 
         Args:
             told: Whether the console may have told the command already what it told us (Windows): then it has time before it is asked again.
             limit_s: At most that many seconds for everything, however long the plan is; None for no limit.
+            hurried: Whether to ask nobody any more: what may be forced is forced at once (Windows).
         """
         if self.report is not None:
             return self.report
-        return self._holder.stop(told=told, limit_s=limit_s)
+        return self._holder.stop(told=told, limit_s=limit_s, hurried=hurried)
 
     def __enter__(self) -> Owned:  # noqa: PYI034  # `Self` needs Python 3.11, and nobody derives from it
         return self

@@ -28,6 +28,7 @@ from endtask.model import Evidence, Reason, Receipt, Request, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import IO
 
     from endtask._backends.base import Backend, Pin, Tree
@@ -83,6 +84,8 @@ class TreeStop:
         self._unheld: dict[int, str] = {}
         self._scan_at: float | None = None
         self._scan_ends = 0.0
+        self._began = 0.0
+        self._rest_forced = False
         ref = tree.pin.ref
         ready = Prepared(Target(" ".join(tree.command), ref, name, None), backend.row(ref.pid), policy)
         self.entry = Entry(0, ready, Job(policy, [JobMember(ref, name, "target")]))
@@ -98,13 +101,11 @@ class TreeStop:
         if told and self.tree.hears_console():
             self._leave_alone()
         self._take_in()
-        for member in job.members:
-            pin = self.entry.ready.pins[member.ref.pid]
-            if self.backend.exited(pin):
-                job.exited(member, self.backend.end(pin), self.backend.now())
-            self._climb(member)
+        self._note_exits()
+        self._climb(job.members)
         job.policy = self.entry.ready.policy = expand(self.policy, max(len(m.ladder or ()) for m in job.members))
-        self._perform(job.start(self.backend.now()))
+        self._began = self.backend.now()
+        self._perform(job.start(self._began))
         while self.report is None:
             now = self.backend.now()
             times = [t for t in (job.wake_at, self._scan_at) if t is not None]
@@ -138,9 +139,11 @@ class TreeStop:
                 member.receipts.append(receipt)
                 member.forced = receipt.status == "delivered"
             until = now + _COUNT_LIMIT_S
-            while self.tree.active() != 0 and self.backend.now() < until:
-                self._hear(self.waiter.wait(_COUNT_S))
-        self._hear(self.waiter.wait(0))
+            self._note_exits()
+            while (self.tree.active() != 0 or any(m.concerns_us for m in job.members)) and self.backend.now() < until:
+                self.waiter.wait(_COUNT_S)
+                self._note_exits()
+        self._note_exits()
         if self.tree.active() == 0:
             job.evidence = self._evidence()
         self._settle()
@@ -152,27 +155,38 @@ class TreeStop:
         self.waiter.add(self.entry.ready.pins[member.ref.pid], len(self._members) - 1)
 
     def _take_in(self, *, climb: bool = True) -> list[JobMember]:
-        """Return who is in the tree and was not known; before the start they are added to the job here."""
+        """Return who is in the tree and was not known; before the start they are added to the job here.
+
+        A pid cannot change hands while a handle on it is open. So whoever is listed after his handle was opened, and still runs, is the one that the handle is on.
+        """
         job = self.entry.job
+        pins = self._open_new()
+        listed = set(self.tree.pids()) if pins else set()
         new: list[JobMember] = []
+        for pin in pins:
+            if pin.ref.pid in listed and not self.backend.exited(pin):
+                new.append(self._add(pin))
+            else:
+                pin.close()  # it has just ended, or the pid is somebody else's by now
+        if job.state == "new":
+            job.members += new
+            return []
+        self._climb(new if climb else ())
+        return new
+
+    def _open_new(self) -> list[Pin]:
+        """Open handles on the pids in the tree that are not followed yet."""
+        pins: list[Pin] = []
         for pid in self.tree.pids():
             known = self.entry.by_pid.get(pid)
             if known is not None and known.exited_at is None:
                 continue
             pin = open_pin(self.backend, pid)
-            if isinstance(pin, str):
-                if pin:
-                    self._unheld[pid] = pin
-            elif self.backend.exited(pin) or not self.tree.holds(pin):
-                pin.close()  # it has just ended, or the pid is somebody else's by now
-            else:
-                new.append(self._add(pin))
-        if job.state == "new":
-            job.members += new
-            return []
-        for member in new if climb else ():
-            self._climb(member)
-        return new
+            if not isinstance(pin, str):
+                pins.append(pin)
+            elif pin:
+                self._unheld[pid] = pin
+        return pins
 
     def _add(self, pin: Pin) -> JobMember:
         ready, pid = self.entry.ready, pin.ref.pid
@@ -188,32 +202,43 @@ class TreeStop:
         self._follow(member)
         return member
 
-    def _climb(self, member: JobMember) -> None:
-        """Look at a member and find what it can be asked with."""
-        ready = self.entry.ready
-        if member.exited_at is not None:
-            member.ladder = ()
+    def _climb(self, members: Iterable[JobMember]) -> None:
+        """Look at members and find what they can be asked with."""
+        if all(step.request.forced for step in self.policy.steps):
             return
-        facts = self.backend.facts(ready.pins[member.ref.pid])
-        ready.seen[member.ref.pid] = facts
-        rungs = list(ladder(facts, self.policy, self.tree.pids()).rungs)
-        if member is self.entry.job.target:
-            if self.tree.leads_group:
-                rungs.append(GROUP_BREAK)
-            if self.stdin is not None and not self.stdin.closed:
-                rungs.insert(0, STDIN_EOF)
-        member.ladder = ready.ladders[member.ref.pid] = tuple(rungs)
+        living = [m for m in members if m.exited_at is None]
+        table = self.backend.table() if living else {}  # one for all of them
+        pids = self.tree.pids()
+        for member in living:
+            pid = member.ref.pid
+            facts = self.backend.facts(self.entry.ready.pins[pid], table)
+            self.entry.ready.seen[pid] = facts
+            rungs = list(ladder(facts, self.policy, pids).rungs)
+            if member is self.entry.job.target:
+                if self.tree.leads_group:
+                    rungs.append(GROUP_BREAK)
+                if self.stdin is not None and not self.stdin.closed:
+                    rungs.insert(0, STDIN_EOF)
+            member.ladder = self.entry.ready.ladders[pid] = tuple(rungs)
 
     def _hear(self, keys: list[int]) -> None:
         """Take in exits, and look who is left."""
-        job, now = self.entry.job, self.backend.now()
+        job = self.entry.job
         for key in keys:
-            member = self._members[key]
-            if member.exited_at is None:
-                end = self.backend.end(self.entry.ready.pins[member.ref.pid])
-                self._perform(job.exited(member, end, now))
+            self._exited(self._members[key])
         if keys and job.state == "asking":
-            self._perform(job.joined(self._take_in(), now))
+            self._perform(job.joined(self._take_in(), self.backend.now()))
+
+    def _note_exits(self) -> None:
+        """Take in the exits that the wait has not told yet."""
+        for member in list(self.entry.job.members):
+            if member.exited_at is None and self.backend.exited(self.entry.ready.pins[member.ref.pid]):
+                self._exited(member)
+
+    def _exited(self, member: JobMember) -> None:
+        if member.exited_at is None:
+            end = self.backend.end(self.entry.ready.pins[member.ref.pid])
+            self._perform(self.entry.job.exited(member, end, self.backend.now()))
 
     # ------------------------------------------------------------------ actions
 
@@ -228,7 +253,9 @@ class TreeStop:
             elif isinstance(action, Force):
                 queue += self._force()
             elif isinstance(action, Scan):
-                self._scan_ends = self.backend.now() + _COUNT_LIMIT_S
+                now = self.backend.now()
+                force_at = self._began + sum(step.wait_s or 0.0 for step in self.policy.steps[:-1])
+                self._scan_ends = max(now + _COUNT_LIMIT_S, force_at if self._unheld else now)
                 self._scan()
             elif isinstance(action, Settle):
                 self._settle()
@@ -292,10 +319,19 @@ class TreeStop:
         self._perform(job.joined(self._take_in(), now))
         if job.state != "proving":
             return
-        if self.tree.active() != 0 and now < self._scan_ends:
+        if self.tree.active() != 0 and (now < self._scan_ends or self._force_rest()):
             self._scan_at = now + _COUNT_S  # a process is counted until the system has taken it apart
             return
         self._perform(job.scanned(now, evidence=self._evidence()))
+
+    def _force_rest(self) -> bool:
+        """End what could not be followed, once and where the plan ends by force; return whether that was done now."""
+        if self._rest_forced or not forces(self.policy):
+            return False
+        self._rest_forced = True
+        self.tree.end()
+        self._scan_ends = self.backend.now() + _COUNT_LIMIT_S
+        return True
 
     def _evidence(self) -> tuple[Evidence, ...]:
         mechanism, words = self.tree.evidence
@@ -310,11 +346,8 @@ class TreeStop:
         found = verdict(self.backend, self.entry, started_at=self.started_at)
         # What had ended by itself before it was asked is as gone as the block promises.
         outcome = "stopped" if found.outcome == "already-gone" else found.outcome
-        reasons = tuple(
-            Reason("unheld", f"{pid} is in the tree; {why}", pid=pid)
-            for pid, why in self._unheld.items()
-            if found.outcome == "unproven"
-        )
+        outcome = "forced" if outcome == "stopped" and self._rest_forced else outcome
+        reasons = tuple(Reason("unheld", f"{pid} was in the tree; {why}", pid=pid) for pid, why in self._unheld.items())
         self.report = replace(found, outcome=outcome, reasons=(*found.reasons, *reasons))
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from endtask.cli import arguments, parser
-from endtask.cli.run_command import grace_and_force
+from endtask.cli.run_posix import grace_and_force
 from endtask.errors import PlanError
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 INTERNAL_FAULT = 3
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_SIGN = 1 << 31
 _SELDOM = (100_000, 50, 50)  # still often enough for a wait of days
 _DEEDS = (["stop"], ["wait"], ["run"], ["taskkill"])  # their exit code is the report's, whatever becomes of the words
 _OWN_AFFAIRS = frozenset(("run", "demo", "version", "schema", "completion", "help"))
@@ -42,6 +43,8 @@ def run() -> NoReturn:
             code = INTERNAL_FAULT  # the output was all that was asked for
     except KeyboardInterrupt:
         pass  # a second Ctrl+C ends at once: the library has let go of everything that it held
+    if code >= _SIGN:
+        code -= 2 * _SIGN  # a status of Windows has 32 bits, and the call takes a signed number
     os._exit(code)
 
 
@@ -116,13 +119,9 @@ def _other(parsed: Parsed, console: Console) -> int:
     """The verbs that concern no foreign process."""
     verb = parsed.verb
     if verb == "run":
-        if sys.platform != "win32":
-            from endtask.cli.run_command import run_command
+        from endtask.cli.run_command import run_command
 
-            return run_command(parsed, console)
-        from endtask.errors import UnsupportedPlatformError
-
-        raise UnsupportedPlatformError("`endtask run` does not work on Windows yet")
+        return run_command(parsed, console)
     if verb == "demo":
         from endtask.cli.demo import demo
 

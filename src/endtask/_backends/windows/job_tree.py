@@ -16,16 +16,16 @@ import sys
 assert sys.platform == "win32"
 
 from endtask._backends.windows import console, errors, jobs, memory
-from endtask._backends.windows.handles import has_exited, own
+from endtask._backends.windows.handles import has_exited
 from endtask._backends.windows.winapi import jobapi, kernel32
-from endtask._backends.windows.winapi._bind import BOOL, DWORD, SIZE_T, last_error
+from endtask._backends.windows.winapi._bind import DWORD, SIZE_T, last_error
 from endtask.model import Receipt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO
 
-    from endtask._backends.base import Pin, Tree
+    from endtask._backends.base import Tree
     from endtask._backends.windows.handles import WindowsPin
 
 _FIRST = 64  # pids; more are asked for when there are more
@@ -105,11 +105,6 @@ class JobTree:
             if last_error() != errors.MORE_DATA:
                 raise errors.failed("QueryInformationJobObject", last_error())
             room = max(2 * room, (DWORD * 2).from_buffer(answer)[0] + _FIRST)
-
-    def holds(self, pin: Pin) -> bool:
-        """Return whether a pinned process is in the job."""
-        found = BOOL()
-        return bool(kernel32.IsProcessInJob(own(pin).handle, self._job, ctypes.byref(found)) and found.value)
 
     def active(self) -> int | None:
         """Return how many processes in the job have not ended, None if that cannot be read."""

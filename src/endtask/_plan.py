@@ -237,6 +237,8 @@ def respawn_watch(facts: Facts, policy: Policy, *, launcher: bool, shell: bool) 
         return 0.0, "its parent is an interactive shell"
     if facts.reaper or facts.ppid == 0:
         return 0.0, "its parent only reaps orphans"
+    if facts.windows is not None and not facts.parent_name:
+        return 0.0, "its parent has ended"  # Windows keeps the pid of a dead parent
     return _UNKNOWN_WATCH_S, f"its parent {facts.ppid} {facts.parent_name} might start it again"
 
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endtask._plan import Plan, make_policy, parse_duration, parse_steps, respawn_watch
+from endtask._record import replace
 from endtask._requests import KILL, parse_request
 from endtask.errors import PlanError, UnsupportedRequestError
-from endtask.model import Facts, Manager, PidRef, Policy, Request, Scope, Step
+from endtask.model import Facts, Manager, PidRef, Policy, Request, Scope, Step, WindowsFacts
 from tests.core.fake import says_why
 
 WEEK_S = 7 * 24 * 3600
@@ -459,6 +460,13 @@ def test_parent_that_cannot_restart_is_not_watched() -> None:
     assert watch(Facts(PidRef(12), "x", ppid=0))[0] == 0.0
     assert watch(Facts(PidRef(12), "x", ppid=9, reaper=True))[0] == 0.0
     assert watch(Facts(PidRef(12), "x", ppid=1, reaper=True))[0] == 0.0
+
+
+def test_orphan_of_windows_is_not_watched() -> None:
+    """It keeps the pid of its dead parent, who starts nothing again."""
+    orphan = Facts(PidRef(12), "x.exe", ppid=9, windows=WindowsFacts())
+    assert (0.0, "its parent has ended") == watch(orphan)
+    assert watch(replace(orphan, parent_name="loop.exe"))[0] > 0
 
 
 def test_child_of_init_that_was_not_adopted_is_watched() -> None:

@@ -54,7 +54,7 @@ def stop(
     Nothing is forced unless `force_after_s`, `now` or a plan with `kill` says so.
 
     Args:
-        what: Each a pid, a `PidRef`, `pid:token`, a name with wildcards, `:port`, `udp:port`, `file:PATH` or `pidfile:PATH`.
+        what: Each a pid, a `PidRef`, `pid:token`, a name with wildcards, `:port`, `udp:port`, `file:PATH`, `pidfile:PATH` or, on Windows, `win:TITLE`.
         timeout_s: Seconds for everything; default: what the plan needs, or 10.
         plan: Steps such as `"TERM/10/INT/5"`; default: `ask`, which is TERM, and on Windows whatever each process can hear.
         force_after_s: Seconds after which force is added.
@@ -102,8 +102,9 @@ async def stop_async(
     filters: Filter | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
-    """Do what `stop` does without blocking the event loop; works in asyncio and in trio (and so in anyio), without threads.
+    """Do what `stop` does without blocking the event loop while it waits; works in asyncio and in trio (and so in anyio), without threads of its own.
 
+    What is read and sent between two waits is not awaited: milliseconds, on Windows longer where a window, a console or a service has to answer.
     Cancelling it stops the asking; what was sent by then stays sent.
     """
     from endtask._async import drive
@@ -174,7 +175,7 @@ async def wait_async(
     filters: Filter | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
-    """Do what `wait` does without blocking the event loop."""
+    """Do what `wait` does without blocking the event loop while it waits."""
     from endtask._async import drive
     from endtask._record import replace
 

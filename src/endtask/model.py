@@ -85,6 +85,7 @@ class PidRef(Record):
         token: What tells this process from a later one with the same pid.
             Linux 6.9 and later: the inode number of its pidfd, unique for the boot (digits).
             Older Linux: `t` and the start time in clock ticks, which two processes can share.
+            Windows: the creation time, a FILETIME (digits).
             Empty: unknown.
     """
 
@@ -572,7 +573,7 @@ class Evidence(Record):
     """One thing that shows the end.
 
     Attributes:
-        mechanism: `pidfd`, `procfd`, `process-table`, `fork-events`, `cgroup-empty`, `subreaper`, `port-free`, ...
+        mechanism: `pidfd`, `procfd`, `handle` (Windows), `process-table`, `fork-events`, `cgroup-empty`, `job-empty` (Windows), `subreaper`, `port-free`, ...
         strength: `proved`, `observed` or `unproven`.
         text: In words.
         at_s: When it was seen.
@@ -588,7 +589,8 @@ class Reason(Record):
     """Why a process is still there, or why nothing was proved.
 
     Attributes:
-        code: Short and stable, for programs: `ignored`, `blocked`, `stopped`, `traced`, `frozen`, `uninterruptible`, `namespace-init`, `handler`, `zombie`, `not-permitted`, `port-held`, ...
+        code: Short and stable, for programs: `ignored`, `blocked`, `stopped`, `traced`, `frozen`, `uninterruptible`, `namespace-init`, `handler`, `zombie`, `not-permitted`, `port-held`, ...;
+            on Windows also `dialog`, `question`, `hung`, `swallowed`, `hidden`, `windowless`, `disabled`, `vetoed`, `suspended`, `batch-question`, `service`, `service-stopping`, `critical`, `protected`, `integrity`, `session`.
         text: For people.
         certain: False for a guess.
         next: What could be done, or empty.

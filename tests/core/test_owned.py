@@ -137,3 +137,29 @@ def test_member_that_its_own_parent_reaps_has_exited_in_the_report() -> None:
         command.stdout.readline()
     assert command.report is not None
     assert all(m.exited and m.end is not None for m in command.report.targets[0].members)
+
+
+def test_end_of_its_input_is_asked_first_where_the_caller_says_so() -> None:
+    """`cat` leaves by itself when its input ends, and that is all that it was asked with."""
+    command = endtask.owned(["cat"], stdin=subprocess.PIPE, stdin_eof=True)
+    report = command.stop()
+    (member,) = report.targets[0].members
+    assert ("stopped", ["STDIN_EOF"]) == (report.targets[0].outcome, [r.request for r in member.receipts])
+    assert (member.end.status if member.end else None) == 0
+
+
+def test_deaf_to_the_end_of_its_input_it_is_asked_further() -> None:
+    """The grace is shared between the two."""
+    with endtask.owned(["sleep", "60"], stdin=subprocess.PIPE, stdin_eof=True, grace_s=1.0) as command:
+        pass
+    assert command.report is not None
+    assert ["STDIN_EOF", "TERM"] == [r.request for r in command.report.targets[0].members[0].receipts]
+
+
+def test_end_of_input_needs_a_pipe_and_a_command_is_not_empty() -> None:
+    """What is not ours cannot be closed by us."""
+    with pytest.raises(ValueError, match="so it needs"):
+        endtask.owned(["cat"], stdin_eof=True)
+    for nothing in ("", " ", []):
+        with pytest.raises(ValueError, match="empty"):
+            endtask.owned(nothing)

@@ -19,7 +19,8 @@ Lines to the owner::
 Lines from the owner::
 
     stop GRACE_S FORCE          TERM to the command first; to all others when it has gone, when half of the time is over, or at once if it
-                                does not catch TERM; after GRACE_S seconds KILL to all if FORCE is 1, else `left`
+                                does not catch TERM (but not to what Wine runs for its programs, which ends with the last of them);
+                                after GRACE_S seconds KILL to all if FORCE is 1, else `left`
 
 When the socket ends without a stop, the owner has died: the keeper stops by the GRACE_S and FORCE that it was started with.
 
@@ -96,6 +97,18 @@ def catches_term(pid: int) -> bool:
     state = procfs.status(pid) or {}
     masks = (state.get(b"SigCgt", b"0"), state.get(b"SigBlk", b"0"))
     return any(int(mask, 16) >> (_signal.SIGTERM - 1) & 1 for mask in masks)
+
+
+def ends_by_itself(pid: int, name: bytes) -> bool:
+    """Return whether a process ends with the last program that it serves: what Wine has started for a whole prefix.
+
+    TERM would end its server before them, and one of them catches TERM and then waits for that server for ever (measured on Wine 8.0).
+    """
+    if not name.endswith(b".exe") and not name.startswith(b"wine"):
+        return False  # nearly all, without another import
+    from endtask._backends.linux import wine
+
+    return bool(wine.own_part(pid, procfs.decode(name)))
 
 
 def status_words(status: int) -> bytes:
@@ -297,7 +310,7 @@ class Keeper:
             self.phase = "rest"
         if self.phase == "rest":
             for pid, name in living_below(os.getpid()).items():
-                if pid not in self._asked:
+                if pid not in self._asked and not ends_by_itself(pid, name):
                     self._ask(pid, name)
         if self.phase in ("main", "rest") and now >= self._ends_at:
             self.phase = "force" if self._force else "left"

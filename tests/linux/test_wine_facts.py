@@ -14,6 +14,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("needs Linux", allow_module_level=True)
 
+from endtask import _keeper
 from endtask._backends.linux import names, wine, wine_memory
 from endtask._backends.linux.backend import LinuxBackend
 from endtask.model import WineFacts
@@ -231,6 +232,7 @@ def test_what_wine_has_started_for_itself_is_untouchable(
     """It serves all programs of the prefix, and the sentence names that."""
     with _like_wine(tmp_path, comm, *arguments, prefix="/p") as child:
         assert says in LinuxBackend().untouchable(child.pid)
+        assert _keeper.ends_by_itself(child.pid, comm.encode())
 
 
 @pytest.mark.real
@@ -260,6 +262,7 @@ def test_other_programs_are_ordinary_targets(
     """The name alone decides nothing."""
     with _like_wine(tmp_path, comm, *arguments, loader=loader, prefix="/p") as child:
         assert not LinuxBackend().untouchable(child.pid)
+        assert not _keeper.ends_by_itself(child.pid, comm.encode())
 
 
 @pytest.mark.real

@@ -253,3 +253,16 @@ def test_what_a_program_has_started_is_never_a_silent_success(lab: Lab, wine: Wi
     assert report.outcome == "unproven"
     assert program in {pid_of(s["ref"]) for s in report.target["suspects"]}
     assert not handle.ended
+
+
+def test_owned_program_takes_down_what_wine_started_for_it(lab: Lab, wine: Wine) -> None:
+    """The first program of a prefix starts its server and services: they end with it, and TERM would have left one behind."""
+    wine.run("wineserver", "--kill")
+    wine.run("wineserver", "--wait")
+    variables = [f"{name}={value}" for name, value in wine.env.items()]
+    try:
+        done = lab.endtask("run", "--", "env", *variables, "wine", "cmd", "/c", "exit")
+        assert done.returncode == 0, done.stderr
+        assert not wine.pid_of("winedevice.exe")
+    finally:
+        wine.run("wineserver", "--persistent")

@@ -39,7 +39,7 @@ def run() -> NoReturn:
         console = standard_console()
         code = main(sys.argv[1:], console)
         lost = console.finish()
-        if lost and not code and sys.argv[1:2] not in _DEEDS:
+        if lost and not code and (sys.argv[1:2] not in _DEEDS or "--dry-run" in sys.argv):
             code = INTERNAL_FAULT  # the output was all that was asked for
     except KeyboardInterrupt:
         pass  # a second Ctrl+C ends at once: the library has let go of everything that it held

@@ -86,7 +86,7 @@ VERBS: tuple[Verb, ...] = (
         "stop",
         "what",
         "ask, wait, prove",
-        "Asks every process in scope by the plan (TERM, unless told otherwise), waits until the kernel says that it has exited, and shows that nothing is left.\n"
+        "Asks every process in scope by the plan (TERM, unless told otherwise; on Windows whatever each process can hear, the politest first), waits until the kernel says that it has exited, and shows that nothing is left.\n"
         "Nothing is forced unless `--now`, `--force-after` or a plan with KILL says so.",
         examples=("endtask stop :3000", "endtask stop nginx -t 30s", "endtask stop 4711 --force-after 5s"),
     ),
@@ -94,7 +94,7 @@ VERBS: tuple[Verb, ...] = (
         "look",
         "what",
         "how would it answer? No request is sent",
-        "Reads signal masks, state, tree and managers, and says what TERM, INT, HUP, QUIT and KILL would do. `-q` prints `pid:token name` lines only.",
+        "Reads signal masks, state, tree and managers, and says what TERM, INT, HUP, QUIT and KILL would do; on Windows windows, console, services and rights, and what it can hear. `-q` prints `pid:token name` lines only.",
         examples=("endtask look :3000", 'endtask look "py*" --user ana'),
     ),
     Verb(
@@ -216,13 +216,22 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         ("--plan",),
-        "requests and the seconds to wait for each, such as `TERM/10/INT/5`; also `stdin:q` and `cmd:...`",
+        "requests and the seconds to wait for each, such as `TERM/10/INT/5` or, on Windows, `wm-close/10/ctrl-c/5`; also `ask`, `stdin:q` and `cmd:...`",
         PLAN,
         _ASKING,
         "STEPS",
     ),
     Option(("--force-after",), "force what is left after that time", PLAN, _ASKING, "TIME", "duration"),
     Option(("--now",), "force at once", PLAN, _ASKING),
+    Option(
+        ("--unattended",),
+        "Windows: nobody sits at the screen, so an open dialog does not end the asking",
+        PLAN,
+        _ASKING,
+    ),
+    Option(("--no-inject",), "Windows: start no thread in another program to ask it", PLAN, _ASKING),
+    Option(("--console-wide",), "Windows: console events may hit others on the same console", PLAN, _ASKING),
+    Option(("--dependents",), "Windows: stop the services that depend on a service before it", PLAN, _ASKING),
     Option(("-T", "--tree"), "with everything it owns (default)", SCOPE, _SCOPED, excludes="scope"),
     Option(("--only",), "only that process", SCOPE, _SCOPED, excludes="scope"),
     Option(("--group",), "its process group; not on Windows", SCOPE, _SCOPED, excludes="scope"),

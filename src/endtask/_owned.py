@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import IO, Protocol
 
-    from endtask._backends.launching import Stream
     from endtask.model import PidRef, Policy, ProcessEnd, Report
 
     class Holder(Protocol):
@@ -154,9 +153,9 @@ def owned(
     force: bool = True,
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
-    stdin: Stream = None,
-    stdout: Stream = None,
-    stderr: Stream = None,
+    stdin: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
     stdin_eof: bool = False,
 ) -> Owned:
     """Start a command and own its process tree; use it in a `with` block.

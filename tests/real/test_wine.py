@@ -106,12 +106,13 @@ def wine(display: str) -> Iterator[Wine]:
     made = Wine(os.path.join(folder, "prefix"), display)
     try:
         assert made.run("wine", "wineboot", "--init", DISPLAY="") == 0  # without a display it is faster
+        made.run("wineserver", "--wait")  # the desktop that came up without a display would swallow every window
+        made.run(
+            "wineserver", "--persistent"
+        )  # the server, and the services that come with the next program, belong to no test
         # Without a window manager a managed window waits two seconds for one when it closes.
         key = "HKCU\\Software\\Wine\\X11 Driver"
         assert made.run("wine", "reg", "add", key, "/v", "Managed", "/d", "N") == 0
-        made.run("wineserver", "--wait")  # the desktop that came up without a display would swallow every window
-        made.run("wineserver", "--persistent")  # the server and its services belong to no test
-        assert made.run("wine", "cmd", "/c", "exit") == 0
         yield made
     finally:
         made.run("wineserver", "--kill")  # fails where it has ended already

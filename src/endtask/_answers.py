@@ -158,7 +158,7 @@ def forecast_windows(facts: Facts, requests: Sequence[Request], policy: Policy, 
     hidden = ("no-listener", "refused-here") if windows.kind in ("gui", "packaged", "service") else ("no-listener",)
     relevant = tuple(p for p in predictions if p.answer not in hidden)
     steps = ladder(facts, policy, members)
-    advice = list(_advice(facts, windows, asked=bool(steps.rungs)))
+    advice = list(_advice(facts, windows, steps.why_none))
     for manager in facts.managers:
         if manager.stop and manager.restarts != "no":
             advice.append(f"{manager.kind} {manager.name} may start it again: stop it for good with `{manager.stop}`")
@@ -191,13 +191,11 @@ def _recovery(service: Service) -> str:
     return f"if service {service.name} dies without a stop: {service.recovery}"
 
 
-def _advice(facts: Facts, windows: WindowsFacts, *, asked: bool) -> list[str]:
-    pid = facts.ref.pid
+def _advice(facts: Facts, windows: WindowsFacts, why_none: str) -> list[str]:
     advice = []
-    if not asked and not facts.exited:
-        advice.append(
-            f"it hears nothing that could be sent: only `endtask stop {pid} --now` ends it (unsaved work is lost)"
-        )
+    if why_none and not facts.exited:
+        by_force = f"`endtask stop {facts.ref.pid} --now` ends it (unsaved work is lost)"
+        advice.append(f"it is not asked: {why_none}; {by_force}")
     for service in windows.services:
         if service.dependents:
             advice.append(

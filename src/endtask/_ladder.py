@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from endtask.model import Facts, Policy, WindowsFacts
 
+NOTHING = "it hears nothing that could be sent"
 _FIRST_SHARE = 0.5  # of the time of `ask` for its first rung; the others share the rest
 
 # The console events for each runtime, the gentlest first, by what its documentation and source map the event to; the first that is heard is sent.
@@ -73,6 +74,14 @@ class Ladder(Record):
 
     rungs: tuple[Request, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def why_none(self) -> str:
+        """Why the process cannot be asked at all, in words; empty if it can."""
+        if self.rungs:
+            return ""
+        reasons = dict.fromkeys(because for _name, because in self.left_out)
+        return "; ".join(r for r in reasons if not any(o != r and o.startswith(r) for o in reasons)) or NOTHING
 
 
 def ladder(facts: Facts, policy: Policy, members: Iterable[int] = ()) -> Ladder:

@@ -106,7 +106,9 @@ def _plan_warnings(facts: Facts, ready: Prepared) -> list[str]:
         request = rung(ready, facts.ref.pid, step.request)
         if request is None:
             if step.request.number == 0:
-                warnings.append(f"{who} hears nothing that could be sent: nobody asks it")
+                from endtask._ladder import ladder  # only Windows has such steps
+
+                warnings.append(f"{who} is not asked: {ladder(facts, ready.policy, list(ready.pins)).why_none}")
             continue
         prediction = predict(facts, request)
         if prediction.answer in ("ignored", "immune", "blocked", "refused-here", "denied"):

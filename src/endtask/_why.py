@@ -200,7 +200,7 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
             )
     requests = [s.request for s in job.policy.steps if s.request.name in sent]
     if facts.windows is not None:
-        return found or [_waits(facts, asked=bool(sent))]
+        return found or [_waits(job, facts, asked=bool(sent))]
     if found and not requests:
         return found
     if job.policy.steps and not sent and not facts.exited:
@@ -209,14 +209,15 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
     return [*found, *reasons(facts, requests, asked=bool(job.policy.steps))]
 
 
-def _waits(facts: Facts, *, asked: bool) -> Reason:
+def _waits(job: Job, facts: Facts, *, asked: bool) -> Reason:
     """Return the reason for a Windows process of which nothing special can be seen."""
     who = f"{facts.ref.pid} {facts.name}".rstrip()
     pid = facts.ref.pid
     if not asked:
-        return Reason(
-            "not-asked", f"{who} was not asked: it hears nothing that could be sent", next=_by_force(pid), pid=pid
-        )
+        from endtask._ladder import NOTHING, ladder  # only Windows has such steps
+
+        because = ladder(facts, job.policy, [m.ref.pid for m in job.members]).why_none or NOTHING
+        return Reason("not-asked", f"{who} was not asked: {because}", next=_by_force(pid), pid=pid)
     text = f"{who} has not acted on it: it is cleaning up, handled the request without ending, or ignored it"
     return Reason("slow", text, certain=False, next="give it more time with `--timeout`", pid=pid)
 

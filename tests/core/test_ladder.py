@@ -170,6 +170,17 @@ def test_the_host_of_a_console_is_never_asked() -> None:
     assert "ask" in left_out(host)
 
 
+def test_process_that_cannot_be_asked_says_why() -> None:
+    """Once for each reason; which option would change it is a part of it."""
+    shared = facts("console", console="another", console_pids=(12, 99))
+    assert ladder(shared, policy(), ()).why_none == ""
+    why = ladder(shared, policy(inject=False), ()).why_none
+    assert (1, 1) == (why.count("--no-inject"), why.count("--console-wide"))
+    deaf = facts("console", console="none", ignores_ctrl_c=True, wine=True)
+    assert ladder(deaf, policy(), ()).why_none == "it ignores Ctrl+C, and Wine takes that for every console event"
+    assert ladder(facts("unknown"), policy(), ()).why_none == "it hears nothing that could be sent"
+
+
 def test_ask_becomes_one_step_for_each_rung() -> None:
     """The first gets half of the time, the others share the rest."""
     expanded = expand(policy(), 3)

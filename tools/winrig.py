@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 SESSION = "winrig.json"  # in a prefix: the display that `env` started for it
 EXPORTED = ("WINEPREFIX", "WINEARCH", "WINEDEBUG", "WINEDLLOVERRIDES", "WINEPATH", "DISPLAY", "ENDTASK_TARGETS")
 LEFT_BEHIND_S = 5.0
+# A test that hangs shows where, and ends the run: no signal of ours would reach a Windows program as one.
+NO_HANGING = ("-o", "faulthandler_timeout=300", "-o", "faulthandler_exit_on_timeout=true")
 
 
 def session_of(prefix: Path) -> tuple[int, int] | None:
@@ -133,12 +135,14 @@ def test(words: Sequence[str]) -> int:
     parts.build()
     os.environ.pop("WINEPREFIX", None)  # a prefix of our own
     os.chdir(ROOT)  # pytest's configuration lies there
+    if not any(Path(word.partition("::")[0]).exists() for word in words):  # options alone
+        words.append("tests/windows")
     with tempfile.TemporaryDirectory(prefix="winrig-library-") as folder:
         if wheel:
             install = ("-m", "pip", "--quiet", "install", "--no-index", "--no-deps", "--no-compile", "--target", folder)
             parts.run(sys.executable, *install, wheel)
         with in_wine(Path(folder) if wheel else ROOT / "src") as environment:
-            return run_program(environment, ["python", "-m", "pytest", *(words or ["tests/windows"])])
+            return run_program(environment, ["python", "-m", "pytest", *NO_HANGING, *words])
 
 
 def start_session() -> int:

@@ -83,7 +83,6 @@ def environment_of(prefix: Path, display_number: int, library: Path = ROOT / "sr
         "DISPLAY": f":{display_number}",
         "ENDTASK_TARGETS": windows_path(TARGETS),
         "PYTHONPATH": windows_path(library),
-        "PYTHONUTF8": "1",
     }
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "XAUTHORITY"}
     return {**kept, **settings}

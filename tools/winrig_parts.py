@@ -60,6 +60,11 @@ def stdlib_311() -> Path | None:
     return None
 
 
+def debian_packages(lacking: dict[str, str]) -> list[str]:
+    """Return the Debian packages that have it, each once."""
+    return list(dict.fromkeys(" ".join(lacking.values()).split()))
+
+
 def missing() -> dict[str, str]:
     """Return what the machine lacks, and the Debian packages that have it."""
     wanted = (
@@ -80,7 +85,7 @@ def not_expected() -> str:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return "the rig needs Linux on x86-64"
     if os.geteuid() != 0 and wine.wine_program("wine") is None:
-        packages = " ".join(missing().values())
+        packages = " ".join(debian_packages(missing()))
         return f"Wine is not installed; on Debian 12, as root: apt-get install --no-install-recommends {packages}"
     return ""
 
@@ -90,7 +95,7 @@ def install_packages() -> None:
     lacking = missing()
     if not lacking:
         return
-    packages = list(dict.fromkeys(" ".join(lacking.values()).split()))
+    packages = debian_packages(lacking)
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         hint = f"apt-get install --no-install-recommends {' '.join(packages)}"
         fail(f"missing: {', '.join(lacking)}\n\nhint: on Debian 12, as root: {hint}")

@@ -90,6 +90,19 @@ def test_stream_writes_by_a_thread_where_nothing_can_be_asked(
     assert stream.error == errno.EPIPE
 
 
+def test_stream_that_is_not_there_loses_its_text_and_nothing_else(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program without a console may have none (pythonw.exe); what it tells in the middle of a stop must not break it off."""
+    monkeypatch.delattr("select.poll")
+    os.close(pipe[1])
+    stream = Stream(pipe[1])
+    stream.line("TERM -> 12 nginx")
+    stream.line("12 nginx exited")
+    stream.finish()
+    assert stream.error == errno.EBADF
+
+
 def test_lines_end_as_the_system_ends_them(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs of Windows expect both characters."""
     monkeypatch.setattr(os, "linesep", "\r\n")

@@ -110,7 +110,11 @@ class Stream:
     def _push(self) -> None:
         """Write as much of the backlog as the other end takes at once."""
         if self._ready is None and self._pump is None:
-            self._ready = _readiness(self.fd)
+            try:
+                self._ready = _readiness(self.fd)
+            except OSError as error:  # a program without a console may have no standard output at all (pythonw.exe)
+                self._failed(error)
+                return
             if self._ready is None:
                 from endtask.cli.pump import Pump
 

@@ -143,6 +143,8 @@ def _console_rungs(
     others = console_strangers(windows, members)
     for event in (CONSOLE_CTRL_C, CONSOLE_CTRL_BREAK):
         because = deaf_to(windows, event)
+        if not because and windows.console == "this":
+            because = "it is on our own console: the event would hit endtask too"
         if not because and not windows.console_pids:
             because = "who else is on its console could not be seen"
         if not because and others and not policy.console_wide:

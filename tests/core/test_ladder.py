@@ -156,6 +156,14 @@ def test_console_event_that_would_hit_a_stranger_needs_consent() -> None:
     assert rungs(given, policy(console_wide=True)) == ["CTRL_C"]  # which hits nobody else
 
 
+def test_our_own_console_is_never_hit_with_any_consent() -> None:
+    """So no option is named that would allow it."""
+    given = facts("console", console="this", console_pids=(12, 99))
+    for asked in (policy(inject=False), policy(inject=False, console_wide=True)):
+        assert rungs(given, asked) == []
+        assert left_out(given, asked)["CONSOLE_CTRL_C"] == "it is on our own console: the event would hit endtask too"
+
+
 def test_console_whose_members_are_unknown_is_left_alone() -> None:
     """Unknown is not empty."""
     given = facts("console", console="another")

@@ -200,7 +200,7 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
             )
     requests = [s.request for s in job.policy.steps if s.request.name in sent]
     if facts.windows is not None:
-        return found or [_waits(job, facts, asked=bool(sent))]
+        return found or [_waits(job, member, facts, asked=bool(sent))]
     if found and not requests:
         return found
     if job.policy.steps and not sent and not facts.exited:
@@ -209,15 +209,25 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
     return [*found, *reasons(facts, requests, asked=bool(job.policy.steps))]
 
 
-def _waits(job: Job, facts: Facts, *, asked: bool) -> Reason:
+def _waits(job: Job, member: JobMember, facts: Facts, *, asked: bool) -> Reason:
     """Return the reason for a Windows process of which nothing special can be seen."""
     who = f"{facts.ref.pid} {facts.name}".rstrip()
     pid = facts.ref.pid
+    if not job.policy.steps:  # a plain wait
+        text = f"nothing that can be seen keeps {who} from ending"
+        return Reason("nothing", text, certain=False, pid=pid)
+    if not asked and member.managed and job.target.concerns_us:
+        above = f"{job.target.ref.pid} {job.target.name}"
+        text = f"{who} was not asked: it runs the same program as {above}, which is to end it and still runs"
+        return Reason("not-asked", text, next=_by_force(job.target.ref.pid), pid=pid)
     if not asked:
-        from endtask._ladder import NOTHING, ladder  # only Windows has such steps
+        from endtask._ladder import ladder  # only Windows has such steps
 
-        because = ladder(facts, job.policy, [m.ref.pid for m in job.members]).why_none or NOTHING
-        return Reason("not-asked", f"{who} was not asked: {because}", next=_by_force(pid), pid=pid)
+        because = ladder(facts, job.policy, [m.ref.pid for m in job.members]).why_none
+        if because:
+            return Reason("not-asked", f"{who} was not asked: {because}", next=_by_force(pid), pid=pid)
+        text = f"{who} was not asked before the time was over"
+        return Reason("not-asked", text, next="give it more time with `--timeout`", pid=pid)
     text = f"{who} has not acted on it: it is cleaning up, handled the request without ending, or ignored it"
     return Reason("slow", text, certain=False, next="give it more time with `--timeout`", pid=pid)
 

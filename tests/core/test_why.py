@@ -26,6 +26,7 @@ from endtask.model import (
     Seen,
     SignalSets,
     Suspect,
+    WindowsFacts,
 )
 
 TYPE_CHECKING = False
@@ -283,6 +284,32 @@ def test_member_that_was_never_asked_says_so() -> None:
     """The time was over before its turn."""
     job, member = asked()
     assert ["not-asked"] == [r.code for r in member_reasons(job, member, facts())]
+
+
+def on_windows(job: Job, member: JobMember, **more: object) -> Reason:
+    """Return the only reason why a console program still runs."""
+    known: dict[str, object] = {"same_machine": True, "same_user": True, "console": "none", **more}
+    program = facts(windows=WindowsFacts("console", **known))  # type: ignore[arg-type]  # by name
+    (reason,) = member_reasons(job, member, program)
+    return reason
+
+
+def test_program_of_windows_that_was_not_asked_says_why() -> None:
+    """It cannot be asked, its turn never came, or it is its parent's affair: three different things."""
+    job, member = asked(plan="kill")
+    assert on_windows(job, member, ignores_ctrl_c=True, wine=True).text.startswith("12 app was not asked: it ignores")
+    assert on_windows(job, member).text == "12 app was not asked before the time was over"
+    worker = JobMember(PidRef(13, "1"), "app", "child of 12")
+    worker.managed = True
+    job.members.append(worker)
+    assert "the same program as 12 app" in on_windows(job, worker).text
+
+
+def test_plain_wait_on_windows_speaks_of_no_request() -> None:
+    """Nothing was to be sent."""
+    member = JobMember(PidRef(12), "app", "target")
+    reason = on_windows(Job(Policy((), 1.0, Scope()), [member]), member)
+    assert (reason.code, reason.certain) == ("nothing", False)
 
 
 def test_member_reasons_rest_only_on_what_was_sent() -> None:

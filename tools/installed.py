@@ -33,6 +33,8 @@ def main() -> None:
     metadata = distribution("endtask")
     if metadata.version != endtask.__version__:
         faults.append(f"metadata says {metadata.version}, the package {endtask.__version__}")
+    installed = {f.name for f in metadata.files or ()}
+    faults += [f"the command `{name}` is missing" for name in ("endtask", "endtask.cmd") if name not in installed]
     needed = [r for r in metadata.requires or () if "extra ==" not in r]
     if needed:
         faults.append(f"there are run-time dependencies: {needed}")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tests.windows.lab import (
     DETACHED,
+    HERE,
     NO_WINDOW,
     OWN_CONSOLE,
     STOPPED_BY_ITSELF,
@@ -152,6 +153,20 @@ def asks_a_person(scene: Scene, target: Target, answer: Answer) -> None:
     assert '"etwindow Save changes to Untitled?" [Yes] [No] [Cancel]' in answer.because("dialog")
 
 
+def may_ask_a_person(scene: Scene, target: Target, answer: Answer) -> None:
+    """It opened a second window after it was asked, and disabled none: that may be a question, and nothing more is sent."""
+    assert sorted(w.title for w in target.windows if w.class_name == "odd") == ["Save?", "main"]
+    assert all(w.enabled for w in target.windows if w.class_name == "odd")
+    assert '"Save?"' in answer.because("question")
+
+
+def workers_are_left_to_it(scene: Scene, target: Target, answer: Answer) -> None:
+    """Its children run its own program, so they are its affair while it lives; it started one more instead."""
+    assert target.heard("child ") == 3
+    text = answer.because("not-asked")
+    assert f"the same program as {target.pid} ettree.exe" in text
+
+
 def is_hidden(scene: Scene, target: Target, answer: Answer) -> None:
     """Its window is there and not to be seen."""
     (main,) = [w for w in target.windows if w.title == "main"]
@@ -270,6 +285,21 @@ def console(mode: str, number: int = 0, flags: int = OWN_CONSOLE) -> Callable[[S
 def python(mode: str, number: int = 0, *, program: str = "python", flags: int = NO_WINDOW) -> Callable[[Scene], Target]:
     """Return what starts a Python program."""
     return lambda scene: scene.start(program, mode, number, flags=flags)
+
+
+def odd(mode: str) -> Callable[[Scene], Target]:
+    """Return what starts a program whose windows are made in unusual ways; it writes no log."""
+
+    def start(scene: Scene) -> Target:
+        line = [sys.executable, "-I", "-S", str(HERE / "odd_windows.py"), mode]
+        with starting:
+            popen = subprocess.Popen(line, stdout=subprocess.PIPE, creationflags=NO_WINDOW, stdin=subprocess.DEVNULL)
+        target = scene.lab.adopt(popen, scene.lab.words("etconsole", "none")[1], None)
+        assert popen.stdout is not None
+        assert popen.stdout.readline()
+        return target
+
+    return start
 
 
 def suspended(program: str, mode: str, number: int = 0) -> Callable[[Scene], Target]:

@@ -5,6 +5,7 @@
     task-modal  a visible window, and a message box without an owner that disables it (MB_TASKMODAL)
     palette     a main window, and a window that it owns and that hinders nobody
     asks        a main window that asks a question when it is asked whether the session may end
+    draws       a main window that opens another one when it is asked to close, and disables none, as toolkits do that draw for themselves
     frame       a window of the class of the frames around packaged apps
     app         a window of the class of packaged apps, inside WINDOW
 
@@ -22,7 +23,7 @@ from ctypes import wintypes
 
 MB_YESNOCANCEL, MB_TASKMODAL, IDCANCEL = 0x3, 0x2000, 2
 WS_OVERLAPPEDWINDOW, WS_VISIBLE, WS_POPUP, WS_CHILD = 0x00CF0000, 0x10000000, 0x80000000, 0x40000000
-WM_DESTROY, WM_QUERYENDSESSION = 0x2, 0x11
+WM_DESTROY, WM_CLOSE, WM_QUERYENDSESSION = 0x2, 0x10, 0x11
 FRAME, APP = "ApplicationFrameWindow", "Windows.UI.Core.CoreWindow"
 
 user32 = ctypes.WinDLL("user32", use_last_error=True)
@@ -43,6 +44,9 @@ user32.CreateWindowExW.argtypes = (
 
 def _on_message(window: int, message: int, w: int, l: int) -> int:  # noqa: E741 - as Microsoft names them
     """End with the first window."""
+    if message == WM_CLOSE and sys.argv[1] == "draws":
+        make("odd", "Save?", WS_POPUP | WS_VISIBLE, window)
+        return 0
     if message == WM_DESTROY:
         user32.PostQuitMessage(7)
     if message == WM_QUERYENDSESSION and sys.argv[1] == "asks":
@@ -98,7 +102,7 @@ def main(mode: str, parent: int) -> int:
         return int(user32.MessageBoxW(None, "Really & truly?", "A question", style))
     if mode == "palette":
         make("odd", "colours", WS_POPUP | WS_VISIBLE, make("odd", "main", visible))
-    elif mode == "asks":
+    elif mode in {"asks", "draws"}:
         make("odd", "main", visible)
     elif mode == "frame":
         make(FRAME, "an app", visible)

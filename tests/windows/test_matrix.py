@@ -65,6 +65,9 @@ WINDOWS = {
         more=kinds.asks_a_person,
         words=True,
     ),
+    "question-in-a-window-of-its-own": Kind(
+        kinds.odd("draws"), "running", (CLOSED,), {}, LIVES, ("question",), more=kinds.may_ask_a_person, one_log=True
+    ),
     "veto-not-asked-for": Kind(kinds.window("veto"), "stopped", (CLOSED,), ONE_CLOSE, OWN),
     "veto": Kind(
         kinds.window("veto"),
@@ -261,6 +264,15 @@ TREES = {
         more=kinds.children_were_left_to_it,
         with_others=True,
     ),
+    "tree-that-lives-on": Kind(
+        kinds.tree("ettree", "breeder", 2),
+        "running",
+        (CTRL_C,),
+        ONE_C,
+        LIVES,
+        ("handler", "not-asked", "not-asked"),
+        more=kinds.workers_are_left_to_it,
+    ),
     "tree-with-a-broken-chain": Kind(
         kinds.chain, "unproven", (CTRL_C,), ONE_C, OWN, ("suspect",), more=kinds.orphans_are_named, words=True
     ),
@@ -374,6 +386,16 @@ def played(targets: Path) -> dict[tuple[str, str], list[str | Exception]]:
         for each in alone:
             results[each].append(_safely(targets, *each))
     return results
+
+
+def test_plain_wait_sends_nothing(targets: Path) -> None:
+    """`wait` speaks of no request, because there was none."""
+    with Lab(targets) as lab:
+        target = lab.start("etwindow", "swallow")
+        answer = endtask("wait", target.pid, "-t", "300ms", "--json")
+        assert not lies(answer, [target]), answer
+        assert (answer.outcome, answer.sent, answer.reasons) == ("running", [], ["nothing"])
+        assert target.texts == [f"ready pid={target.pid}"]
 
 
 def test_matrix_has_enough_kinds() -> None:

@@ -20,6 +20,7 @@ _EVENTS = {
     ("cpython", 0): "CPython raises KeyboardInterrupt in the main thread, so that `finally` and `atexit` run",
     ("cpython", 1): "CPython without a SIGBREAK handler dies at once: nothing of its own runs",
     ("cpython", 2): "CPython without a handler of its own dies at once",
+    ("cpython", 6): "CPython without a handler of its own dies at once",
     ("java", 0): "a Java program runs its shutdown hooks",
     ("java", 1): "a Java program prints a thread dump and runs on",
     ("dotnet", 6): ".NET takes it for SIGTERM",
@@ -131,7 +132,8 @@ def _console_event(windows: WindowsFacts, request: Request) -> Prediction:
             request.name, "ends", because="ExitProcess runs in it: detach routines of its DLLs run, nothing else"
         )
     known = _EVENTS.get((windows.runtime, request.number))
-    return Prediction(request.name, "asks", known is not None, known or _DEFAULT)
+    certain = known is not None and "without" not in known  # whether it has such a handler cannot be seen
+    return Prediction(request.name, "asks", certain, known or _DEFAULT)
 
 
 def _console_wide(facts: Facts, windows: WindowsFacts, request: Request) -> Prediction:

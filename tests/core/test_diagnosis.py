@@ -175,6 +175,14 @@ def test_console_event_for_everybody_is_refused_on_our_own_console() -> None:
     assert answer(ours, "console-ctrl-c") == "refused-here"
 
 
+def test_event_that_ends_cpython_at_once_is_explained() -> None:
+    """Ctrl+C is mapped by CPython itself; of the others it can only be said what happens without a handler, which nobody sees."""
+    python = Facts(PidRef(12, "1"), "python.exe", windows=WindowsFacts("console", runtime="cpython", console="none"))
+    found = [predict_windows(python, parse_request(w, signals=False)) for w in ("ctrl-c", "ctrl-break", "ctrl-close")]
+    assert [p.certain for p in found] == [True, False, False]
+    assert all("dies at once" in p.because for p in found[1:])
+
+
 def test_service_with_dependents_is_refused() -> None:
     """They are named."""
     given = Facts(

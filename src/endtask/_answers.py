@@ -94,9 +94,14 @@ def _window(windows: WindowsFacts, request: Request) -> Prediction:
         return Prediction(name, "denied", because="messages do not go up to a higher integrity")
     if not windows.same_session:
         return Prediction(name, "no-listener", because=f"its windows are in session {windows.session}, ours are not")
-    if any(w.role == "dialog" for w in targets):
+    boxes = [w for w in targets if w.role == "dialog"]
+    if boxes:
         if name == "WM_QUIT":
             return Prediction(name, "refused-here", because="a dialog is open, and WM_QUIT would answer it")
+        mains = [w for w in targets if w.role == "main"]
+        if name == "WM_CLOSE" and not request.text and mains and not any(w.enabled for w in mains):
+            because = f'the dialog "{boxes[0].title}" waits for a person, and WM_CLOSE would answer it'
+            return Prediction(name, "refused-here", because=because)
         return Prediction(name, "asks", certain=False, because="a dialog is open, which may keep it from closing")
     if windows.suspended:
         return Prediction(name, "after-continue", because="all of its threads are suspended")
@@ -162,7 +167,7 @@ def forecast_windows(facts: Facts, requests: Sequence[Request], policy: Policy, 
     steps = ladder(facts, policy, members)
     advice = list(_advice(facts, windows, steps.why_none))
     for manager in facts.managers:
-        if manager.stop and manager.restarts != "no":
+        if manager.stop and manager.restarts != "no" and windows.kind != "service":  # a service is stopped by just that
             advice.append(f"{manager.kind} {manager.name} may start it again: stop it for good with `{manager.stop}`")
     return Forecast(relevant, tuple(_notes(windows)), tuple(advice), None, 0)
 

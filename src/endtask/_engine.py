@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from endtask._job import Action
     from endtask._prepare import Prepared, Preparer
     from endtask._watch import Births
-    from endtask.model import Policy, Row
+    from endtask.model import Policy, Request, Row
 
     Wait = Generator[float, list[int], None]
 
@@ -330,9 +330,21 @@ class Run:
                 return []
             self._asked.add(asked)
         actions: list[Action] = []
+        border = self._border(entry, member, request)
+        if border:
+            return self._receipt(entry, member, Receipt(request.name, "impossible", now - self.started_at, border), now)
         for receipt in deliver(self.backend, entry.ready.pins[member.ref.pid], request, now - self.started_at):
             actions += self._receipt(entry, member, receipt, now)
         return actions
+
+    def _border(self, entry: Entry, member: JobMember, request: Request) -> str:
+        """Return why a request that a plan names must not go to a member, empty if it may: what `plan` says is not sent is not sent."""
+        facts = entry.ready.seen.get(member.ref.pid)
+        if request.kind != "inject" or facts is None or facts.windows is None:
+            return ""
+        from endtask._ladder import no_inject
+
+        return no_inject(facts.windows, self.policy, forced=request.forced)
 
     def _receipt(self, entry: Entry, member: JobMember, receipt: Receipt, now: float) -> list[Action]:
         actions = entry.job.receipt(

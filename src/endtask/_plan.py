@@ -222,6 +222,9 @@ def respawn_watch(facts: Facts, policy: Policy, *, launcher: bool, shell: bool) 
     """
     if policy.watch_s is not None:
         return policy.watch_s, "as asked"
+    service = facts.windows is not None and facts.windows.kind == "service"
+    if service and not any(s.request.forced for s in policy.steps):
+        return 0.0, "the service manager does not start again what it was asked to stop"
     for manager in facts.managers:
         if manager.restarts == "yes":
             return _RESTARTERS_WATCH_S, f"{manager.kind} {manager.name} restarts it"

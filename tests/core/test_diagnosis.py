@@ -6,8 +6,9 @@ import pytest
 
 from endtask._answers import forecast_windows, predict_windows
 from endtask._diagnosis import BLOCKING, diagnose, explain_windows
-from endtask._plan import make_policy
-from endtask._requests import parse_request
+from endtask._plan import make_policy, respawn_watch
+from endtask._record import replace
+from endtask._requests import parse_request, with_consent
 from endtask.model import Facts, Forecast, PidRef, Receipt, Seen, Service, Window, WindowsFacts
 
 CLOSED = (Receipt("WM_CLOSE", "delivered"),)
@@ -167,6 +168,25 @@ def test_program_with_windows_gets_no_event_but_may_be_forced() -> None:
 def test_wm_quit_is_refused_while_a_dialog_is_open() -> None:
     """It would answer the dialog."""
     assert answer(facts(MAIN, DIALOG), "wm-quit") == "refused-here"
+
+
+def test_wm_close_is_not_sent_past_a_dialog() -> None:
+    """It would answer the dialog; where nobody sits at the screen it is sent all the same."""
+    waiting = facts(Window(1, "main", "App", visible=True, enabled=False), DIALOG)
+    assert answer(waiting, "wm-close") == "refused-here"
+    unattended = with_consent(parse_request("wm-close", signals=False), unattended=True, dependents=False)
+    assert predict_windows(waiting, unattended).answer == "asks"
+
+
+def test_service_that_is_asked_to_stop_is_not_watched() -> None:
+    """Its manager starts again only what dies without being asked."""
+    given = facts(services=(Service("spool", restarts=True),))
+    given = replace(given, windows=replace(given.windows, kind="service"), ppid=4, parent_name="services.exe")
+    for force, watched in ((None, False), (5.0, True)):
+        watch_s, _why = respawn_watch(
+            given, make_policy(signals=False, force_after_s=force), launcher=False, shell=False
+        )
+        assert bool(watch_s) is watched
 
 
 def test_console_event_for_everybody_is_refused_on_our_own_console() -> None:

@@ -98,8 +98,8 @@ def _window(windows: WindowsFacts, request: Request) -> Prediction:
     if boxes:
         if name == "WM_QUIT":
             return Prediction(name, "refused-here", because="a dialog is open, and WM_QUIT would answer it")
-        mains = [w for w in targets if w.role == "main"]
-        if name == "WM_CLOSE" and not request.text and mains and not any(w.enabled for w in mains):
+        faces = [w for w in targets if w.role == "main"]
+        if name == "WM_CLOSE" and not request.text and faces and not any(w.enabled for w in faces):
             because = f'the dialog "{boxes[0].title}" waits for a person, and WM_CLOSE would answer it'
             return Prediction(name, "refused-here", because=because)
         return Prediction(name, "asks", certain=False, because="a dialog is open, which may keep it from closing")

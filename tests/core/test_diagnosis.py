@@ -7,7 +7,6 @@ import pytest
 from endtask._answers import forecast_windows, predict_windows
 from endtask._diagnosis import BLOCKING, diagnose, explain_windows
 from endtask._plan import make_policy, respawn_watch
-from endtask._record import replace
 from endtask._requests import parse_request, with_consent
 from endtask.model import Facts, Forecast, PidRef, Receipt, Seen, Service, Window, WindowsFacts
 
@@ -180,8 +179,8 @@ def test_wm_close_is_not_sent_past_a_dialog() -> None:
 
 def test_service_that_is_asked_to_stop_is_not_watched() -> None:
     """Its manager starts again only what dies without being asked."""
-    given = facts(services=(Service("spool", restarts=True),))
-    given = replace(given, windows=replace(given.windows, kind="service"), ppid=4, parent_name="services.exe")
+    hosts = WindowsFacts("service", services=(Service("spool", restarts=True),))
+    given = Facts(PidRef(12, "1"), "svc.exe", ppid=4, parent_name="services.exe", windows=hosts)
     for force, watched in ((None, False), (5.0, True)):
         watch_s, _why = respawn_watch(
             given, make_policy(signals=False, force_after_s=force), launcher=False, shell=False

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import endtask
+from endtask._kept import Kept
 
 pytestmark = pytest.mark.slow
 
@@ -108,6 +109,7 @@ def test_tree_is_found_by_its_mark_when_the_keeper_is_killed() -> None:
     with endtask.owned(python(ESCAPES), stdout=subprocess.PIPE) as command:
         assert command.stdout is not None
         escaped = int(command.stdout.readline())
+        assert isinstance(command._holder, Kept)
         os.kill(command._holder.keeper.pid, signal.SIGKILL)  # the test plays the murderer
     assert command.report is not None
     assert command.report.exit_code == 3
@@ -160,6 +162,7 @@ def test_end_of_input_needs_a_pipe_and_a_command_is_not_empty() -> None:
     """What is not ours cannot be closed by us."""
     with pytest.raises(ValueError, match="so it needs"):
         endtask.owned(["cat"], stdin_eof=True)
-    for nothing in ("", " ", []):
+    empty: tuple[str | list[str], ...] = ("", " ", [])
+    for nothing in empty:
         with pytest.raises(ValueError, match="empty"):
             endtask.owned(nothing)

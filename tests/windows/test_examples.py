@@ -9,6 +9,7 @@ assert sys.platform == "win32"
 import json
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -191,16 +192,17 @@ def test_polite_wait_force_does_not_wait_for_what_closes(lab: Lab) -> None:
     assert answer.target["elapsed_s"] < 5
 
 
-@pytest.mark.parametrize("mode", ["swallow", "dialog", "hide", "hang"])
-def test_polite_wait_force_ends_what_does_not_close(lab: Lab, mode: str) -> None:
+def test_polite_wait_force_ends_what_does_not_close(lab: Lab) -> None:
     """TerminateProcess comes when the plan says it and not before, and is called what it is."""
-    target = lab.start("etwindow", mode)
-    answer = stop(target, *POLITE_WAIT_FORCE)
-    assert (answer.outcome, answer.code) == ("forced", 10)
-    assert answer.sent == ["WM_CLOSE delivered", "TERMINATE delivered"]
-    asked, forced = (r["at_s"] for r in answer.target["members"][0]["receipts"])
-    assert forced - asked >= 0.5
-    assert (target.exit_code, target.heard("detach")) == (FORCED, 0)
+    targets = [lab.start("etwindow", mode) for mode in ("swallow", "dialog", "hide", "hang")]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda target: stop(target, *POLITE_WAIT_FORCE), targets))
+    for target, answer in zip(targets, answers, strict=True):
+        assert (answer.outcome, answer.code) == ("forced", 10)
+        assert answer.sent == ["WM_CLOSE delivered", "TERMINATE delivered"]
+        asked, forced = (r["at_s"] for r in answer.target["members"][0]["receipts"])
+        assert forced - asked >= 0.5
+        assert (target.exit_code, target.heard("detach")) == (FORCED, 0)
 
 
 def test_polite_wait_force_asks_no_window_that_the_system_made(lab: Lab) -> None:

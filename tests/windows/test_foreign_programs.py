@@ -25,6 +25,8 @@ from tests.windows.lab import NO_WINDOW, OWN_CONSOLE, UNDER_WINE, windows_of
 from tests.windows.truth import Answer, endtask, lies, starting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.windows.lab import Lab, SeenWindow, Target
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -146,10 +148,19 @@ def test_program_is_found_by_the_title_of_its_window(lab: Lab) -> None:
 # --------------------------------------------------------------------------- something to lose
 
 
-@pytest.mark.parametrize("name", EDITORS)
-def test_unsaved_text_is_kept_and_the_question_is_told(lab: Lab, name: str) -> None:
+def side_by_side(lab: Lab, play: Callable[[Editor], None]) -> None:
+    """Do the same with every editor at the same time."""
+    editors = [Editor(lab, name) for name in EDITORS]
+    with ThreadPoolExecutor(len(editors)) as pool:
+        list(pool.map(play, editors))
+
+
+def test_unsaved_text_is_kept_and_the_question_is_told(lab: Lab) -> None:
     """It asks whether to save; that is quoted with its buttons, nothing more is sent, and nothing is lost."""
-    editor = Editor(lab, name)
+    side_by_side(lab, _is_kept)
+
+
+def _is_kept(editor: Editor) -> None:
     answer = stop(editor.target, "-t", "2s")
     assert (answer.outcome, answer.code, answer.sent) == ("running", 124, ["WM_CLOSE delivered"])
     assert answer.reasons == ["dialog"]
@@ -185,10 +196,12 @@ def test_answered_question_lets_the_stop_succeed(lab: Lab) -> None:
     assert (target["outcome"], command.returncode, editor.target.exit_code) == ("stopped", 0, 0)
 
 
-@pytest.mark.parametrize("name", EDITORS)
-def test_nobody_at_the_screen_is_no_reason_to_lose_text(lab: Lab, name: str) -> None:
-    """`--unattended` announces the end of the session. What the program makes of that is its own affair; the text is there afterwards, or saved."""
-    editor = Editor(lab, name)
+def test_nobody_at_the_screen_is_no_reason_to_lose_text(lab: Lab) -> None:
+    """`--unattended` announces the end of the session. What the program makes of that is its own affair; the text is there afterwards."""
+    side_by_side(lab, _is_kept_unattended)
+
+
+def _is_kept_unattended(editor: Editor) -> None:
     answer = stop(editor.target, "-t", "3s", "--unattended")
     assert answer.code == 124, answer
     assert "dialog" in answer.reasons
@@ -298,16 +311,22 @@ SYSTEM = (
 )
 
 
-@pytest.mark.parametrize("name", SYSTEM)
-def test_what_the_system_lives_by_is_refused(name: str) -> None:
-    """By its name and by its pid, also with force and with `--all`, and it runs on."""
-    rows = endtask("tasklist", "/fi", f"IMAGENAME eq {name}", "/fo", "csv", "/nh").out.splitlines()
-    pids = [row.split('","')[1] for row in rows]
-    assert pids
-    for words in ([name], [name, "--all", "--now"], [pids[0]], [pids[0], "--now"]):
-        answer = endtask("stop", *words)
+def system_pids() -> dict[str, str]:
+    """Return the pid of each of them."""
+    done = endtask("tasklist", "/fo", "csv", "/nh")
+    rows = [line.strip('"').split('","') for line in done.out.splitlines()]
+    return {name: pid for name, pid, *_ in rows if name.lower() in SYSTEM}
+
+
+def test_what_the_system_lives_by_is_refused() -> None:
+    """By name and by pid, also with force and with `--all`; and it runs on."""
+    before = system_pids()
+    assert sorted(before) == sorted(SYSTEM)
+    lines = [words for name, pid in before.items() for words in ([name], [name, "--all", "--now"], [pid, "--now"])]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda words: endtask("stop", *words), lines))
+    for words, answer in zip(lines, answers, strict=True):
         assert (answer.code, answer.out) == (2, ""), answer
-        assert name in answer.err or pids[0] in answer.err
+        assert words[0] in answer.err
         assert "hint: " in answer.err
-    again = endtask("tasklist", "/fi", f"IMAGENAME eq {name}", "/fo", "csv", "/nh").out.splitlines()
-    assert [row.split('","')[1] for row in again] == pids
+    assert system_pids() == before

@@ -221,7 +221,7 @@ def suspects(family: Family, top: Row, above: Sequence[int]) -> list[Row]:
         above: Its ancestors at that time.
     """
     if not (top.sid or top.pgid):  # no sessions and groups, so no adopters either
-        return [row for row in family.lost() if row.start >= top.start and row.pid not in above]
+        return [row for row in family.lost() if row.start >= top.start and not _is_above(row, top, above)]
     found = [r for parent in {1, *above} for r in family.adopted(parent)]
     line = [top, *(family.table[p] for p in above if p in family.table)]
     for own, parent in zip(line, above, strict=False):
@@ -233,8 +233,13 @@ def suspects(family: Family, top: Row, above: Sequence[int]) -> list[Row]:
     return [
         row
         for row in dict.fromkeys(found)
-        if row.start >= top.start and row.pid not in above and not _other_launch(family, row, top)
+        if row.start >= top.start and not _is_above(row, top, above) and not _other_launch(family, row, top)
     ]
+
+
+def _is_above(row: Row, top: Row, above: Sequence[int]) -> bool:
+    """Return whether *row* is an ancestor itself: one that began after the target only has the pid of an ancestor that has ended."""
+    return row.pid in above and row.start <= top.start
 
 
 def _other_launch(family: Family, row: Row, top: Row) -> bool:

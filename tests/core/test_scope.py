@@ -243,6 +243,12 @@ def test_ancestors_and_kernel_threads_are_no_suspects() -> None:
     assert [60] == [r.pid for r in suspects(fam, fam.table[10], (5, 1)) if r.pid != 10]
 
 
+def test_orphan_with_the_pid_of_an_ancestor_that_has_ended_is_a_suspect() -> None:
+    """Pid 5 was the parent of the target; it has ended, and whoever began later with its pid may be the target's child."""
+    fam = family(row(10, 1, start=100), row(5, 1, start=150))
+    assert [5] == [r.pid for r in suspects(fam, fam.table[10], (5, 1)) if r.pid != 10]
+
+
 def test_orphan_below_a_reaper_among_the_ancestors_is_a_suspect() -> None:
     """A subreaper that adopts an escaped child is an ancestor of the target (prctl(2))."""
     fam = family(row(4, 1, comm="systemd"), row(10, 4, start=100), row(60, 4, start=150))

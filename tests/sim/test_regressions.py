@@ -416,6 +416,48 @@ LIVES: dict[str, Life] = {
         what=("target",),
         options=(("timeout_s", 0.2),),
     ),
+    "an escapee has the pid that the target's parent had": Life(
+        1,
+        World(pid_max=48, call_s=0.003, race=0.0, processes=36, forks=150, sweep="cgroup-freeze"),
+        (Spec("churner", (Op("forks", 0.001, 100, child=Spec("short", EXIT)),)),),
+        (
+            Spec(
+                "target",
+                on=((15, (Op("forks", 0.0002, 30, child=Spec("target")), Op("exit"))),),
+                children=(
+                    Spec(
+                        "worker",
+                        (Op("exit", n=42),),
+                        children=(Spec("a-name-longer-than-fifteen"), Spec("worker")),
+                    ),
+                    Spec(
+                        "web",
+                        on=(
+                            (
+                                15,
+                                (
+                                    Op("fork", child=Spec("web", (Op("fork", child=Spec("app")), Op("exit")))),
+                                    Op("exit"),
+                                ),
+                            ),
+                        ),
+                        environ="env0",
+                    ),
+                    Spec(
+                        "a-name-longer-than-fifteen",
+                        children=(
+                            Spec("a-name-longer-than-fifteen", children=(Spec("job"), Spec("app"))),
+                            Spec("web", (Op("hop", 0.005, 3),), children=(Spec("app"), Spec("db"))),
+                        ),
+                    ),
+                ),
+            ),
+            Spec("app"),
+        ),
+        before_s=0.0,
+        what=("ta*", "web"),
+        options=(("timeout_s", 0.2), ("all", True)),
+    ),
     "an interrupt between two kills of a sweep": Life(
         11052,
         World(race=0.0, cgroups=False, sweep="cgroup.kill"),

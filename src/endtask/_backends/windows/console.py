@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _FIRST = 64
 _HELPER_S = 10.0  # it takes 0.1 s; a machine that pages may take longer
+_ANSWER_BYTES = 1 << 17  # the pids of ten thousand processes
 _DETACHED_PROCESS = 0x00000008  # "Process Creation Flags"
 _CREATE_NEW_PROCESS_GROUP = 0x00000200
 _STATUS_CONTROL_C_EXIT = 0xC000013A
@@ -233,32 +234,47 @@ def _visit(pid: int, event: str, spared: Iterable[int] = (), allowed: str = "", 
 
     It inherits the pipe for its answers, and no other handle of ours.
     """
-    import subprocess  # a command that asks no console should not pay for it
-
     python = interpreter()
     if not python:
         return Visit(failed=f"`{sys.executable}` is no Python that could start the helper which joins consoles")
     lists = [",".join(map(str, pids)) or "-" for pids in (spared, leaders)]
-    words = [str(pid), event, lists[0], allowed or "-", lists[1]]
     try:
-        helper = subprocess.Popen(
-            [python, "-I", "-S", *program(), *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            creationflags=_DETACHED_PROCESS | _CREATE_NEW_PROCESS_GROUP,
-        )
+        text, code = _run([python, "-I", "-S", *program(), str(pid), event, lists[0], allowed or "-", lists[1]])
     except OSError as exc:
         return Visit(failed=f"the helper that joins consoles could not be started: {exc.strerror}")
-    with helper:
+    return parse(text, code)
+
+
+def _run(line: list[str]) -> tuple[str, int | None]:
+    """Run the helper; return what it wrote, and its exit code, None if it had to be ended.
+
+    Its answer fits into the pipe, so nobody has to read while it runs: no thread is needed for that (as Popen.communicate would have),
+    and a thread is nothing that a library should make in a program of somebody else.
+
+    Raises:
+        OSError: It could not be started.
+    """
+    import _winapi
+    import msvcrt
+    import subprocess  # a command that asks no console should not pay for it
+
+    reader, writer = _winapi.CreatePipe(None, _ANSWER_BYTES)
+    answer, output = msvcrt.open_osfhandle(reader, os.O_RDONLY), msvcrt.open_osfhandle(writer, os.O_WRONLY)
+    with open(answer, "rb") as pipe:
         try:
-            raw, _none = helper.communicate(timeout=_HELPER_S)
-            code: int | None = helper.returncode
-        except subprocess.TimeoutExpired:
-            helper.kill()  # ours, by its handle
-            raw, _none = helper.communicate()
-            code = None
-    return parse(raw.decode("ascii", "replace"), code)
+            flags = _DETACHED_PROCESS | _CREATE_NEW_PROCESS_GROUP
+            nothing = subprocess.DEVNULL
+            helper = subprocess.Popen(line, stdin=nothing, stdout=output, stderr=nothing, creationflags=flags)
+        finally:
+            os.close(output)  # it has one of its own; the pipe ends with that
+        with helper:
+            code: int | None
+            try:
+                code = helper.wait(_HELPER_S)
+            except subprocess.TimeoutExpired:
+                helper.kill()  # ours, by its handle
+                code = None
+        return pipe.read().decode("ascii", "replace"), code
 
 
 def parse(text: str, exit_code: int | None) -> Visit:

@@ -30,7 +30,7 @@ from tests.windows.lab import (
 )
 from tests.windows.lab_consoles import PseudoConsole
 from tests.windows.lab_services import Service, Services
-from tests.windows.truth import starting
+from tests.windows.truth import create
 
 if TYPE_CHECKING:
     import contextlib
@@ -69,9 +69,12 @@ class Scene:
     def start(self, program: str, mode: str, number: int = 0, text: str = "", *, flags: int = DETACHED) -> Target:
         """Start a target with an environment that no other scene has: an orphan of another one would be a suspect here, and rightly so."""
         stdin = subprocess.PIPE if mode == "stdin" else None
-        with starting:
+
+        def make() -> Target:
             os.environ["ENDTASK_SCENE"] = f"{self.name} {id(self)}"
-            target = self.lab.start(program, mode, number, text, flags=flags, stdin=stdin, ready=False)
+            return self.lab.start(program, mode, number, text, flags=flags, stdin=stdin, ready=False)
+
+        target = create(make)
         if not flags & SUSPENDED:
             target.wait_for("ready")
         return target
@@ -84,10 +87,12 @@ class Scene:
             file = self.lab.folder / f"{self.name}.cmd"
             file.write_text(line)
             line = str(file)
-        with starting:
+
+        def make() -> subprocess.Popen[bytes]:
             os.environ["ENDTASK_SCENE"] = f"{self.name} {id(self)}"
-            popen = subprocess.Popen(f"cmd /c {line}", creationflags=OWN_CONSOLE, stdin=subprocess.DEVNULL)
-        target = self.lab.adopt(popen, event, words)
+            return subprocess.Popen(f"cmd /c {line}", creationflags=OWN_CONSOLE, stdin=subprocess.DEVNULL)
+
+        target = self.lab.adopt(create(make), event, words)
         pid = int(target.wait_for("ready").text.partition("=")[2])
         self.others.append(self.hold(pid, target))
         return target
@@ -292,8 +297,9 @@ def odd(mode: str) -> Callable[[Scene], Target]:
 
     def start(scene: Scene) -> Target:
         line = [sys.executable, "-I", "-S", str(HERE / "odd_windows.py"), mode]
-        with starting:
-            popen = subprocess.Popen(line, stdout=subprocess.PIPE, creationflags=NO_WINDOW, stdin=subprocess.DEVNULL)
+        popen = create(
+            lambda: subprocess.Popen(line, stdout=subprocess.PIPE, creationflags=NO_WINDOW, stdin=subprocess.DEVNULL)
+        )
         target = scene.lab.adopt(popen, scene.lab.words("etconsole", "none")[1], None)
         assert popen.stdout is not None
         assert popen.stdout.readline()

@@ -17,7 +17,7 @@ import pytest
 
 from tests.windows.lab import DETACHED, NO_WINDOW, STOPPED_BY_ITSELF, UNDER_WINE, Lab
 from tests.windows.lab_processes import LOCK, NOBODY, ONLY_LOOK, Child
-from tests.windows.truth import Answer, endtask, lies, starting
+from tests.windows.truth import Answer, endtask, lies
 
 if TYPE_CHECKING:
     from tests.windows.lab import Target
@@ -216,7 +216,7 @@ def test_stop_without_anybody_who_reads_is_a_stop(lab: Lab) -> None:
     """The reader has gone, or there never was one (pythonw.exe has no standard output): the code stays true."""
     command = [sys.executable, "-m", "endtask", "stop"]
     first = lab.start("etconsole", "graceful", flags=NO_WINDOW)
-    with starting, subprocess.Popen([*command, str(first.pid)], stdout=subprocess.PIPE) as broken:
+    with subprocess.Popen([*command, str(first.pid)], stdout=subprocess.PIPE) as broken:
         assert broken.stdout is not None
         broken.stdout.close()
     assert (broken.returncode, first.exit_code) == (0, STOPPED_BY_ITSELF)

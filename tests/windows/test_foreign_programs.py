@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.windows.lab import NO_WINDOW, OWN_CONSOLE, UNDER_WINE, windows_of
-from tests.windows.truth import Answer, endtask, lies, starting
+from tests.windows.truth import Answer, create, endtask, lies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +57,7 @@ def _wordpad() -> str:
 
 def start(lab: Lab, *words: str) -> Target:
     """Start a program with windows and wait until it looks at its input."""
-    with starting:
-        target = lab.run(words)
+    target = create(lambda: lab.run(words))
     target.wait_idle()
     return target
 
@@ -122,7 +121,8 @@ class Editor:
 
 # --------------------------------------------------------------------------- nothing to lose
 
-PROGRAMS = ["notepad", "regedit", "winemine", "wordpad", "winecfg", "taskmgr", "clock", "winver", "control", "winefile"]
+# Not taskmgr: now and then that of Wine 8 crashes when it closes, and its debugger stays behind.
+PROGRAMS = ["notepad", "regedit", "winemine", "wordpad", "winecfg", "oleview", "clock", "winver", "control", "winefile"]
 
 
 @pytest.mark.skipif(not UNDER_WINE, reason="some of these programs come with Wine only")

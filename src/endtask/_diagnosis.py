@@ -53,6 +53,9 @@ def diagnose(facts: Facts, before: WindowsFacts | None, receipts: Sequence[Recei
         found.append(Reason("batch-question", f"{who} {question}", False, "answer it there", pid))
     if not found and "WM_CLOSE" in asked:
         found += _after_close(windows, before, who, pid)
+    if not found and "EXIT_PROCESS" in asked:
+        text = f"ExitProcess runs in {who} and comes to no end: one of its DLLs waits, perhaps for a thread that is cut"
+        found.append(Reason("exit-hangs", text, certain=False, next=f"`endtask stop {pid} --now`", pid=pid))
     if not found and asked & _EVENTS:
         found.append(_heard(receipts, who, pid))
     return found

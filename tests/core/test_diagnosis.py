@@ -86,6 +86,13 @@ def test_console_program_that_runs_on_has_heard_the_event() -> None:
     assert diagnose(console(), console().windows, receipts[:1]) == []
 
 
+def test_exit_that_comes_to_no_end_is_told() -> None:
+    """Nothing can ignore ExitProcess, but a DLL can wait in the middle of it; TerminateProcess is left."""
+    receipts = (Receipt("CTRL_C", "delivered"), Receipt("EXIT_PROCESS", "delivered"))
+    (reason,) = diagnose(console(), console().windows, receipts)
+    assert (reason.code, reason.certain, reason.next) == ("exit-hangs", False, "`endtask stop 12 --now`")
+
+
 def test_program_that_was_suspended_when_it_was_asked_is_called_so() -> None:
     """The thread that asks runs, so not all of its threads are suspended any more."""
     receipts = (Receipt("CTRL_C", "delivered"),)

@@ -52,6 +52,7 @@ _QUOTA = 1816  # ERROR_NOT_ENOUGH_QUOTA: 10,000 messages wait in the queue, Post
 _NO_QUEUE = 1444  # ERROR_INVALID_THREAD_ID: gone, or a thread without a message queue
 _ONE_ANSWER_MS = 1000
 _ALL_ANSWERS_S = 2.0
+_ENDS_MS = 50
 _REASON = 256  # characters: MAX_STR_BLOCKREASON
 _NAMED = 3  # windows whose titles are named
 
@@ -208,7 +209,7 @@ def _end_session(pin: WindowsPin, seen: Sequence[Window], _text: str) -> Answer:
         asked.append(window)
         query, flag = user32.WM_QUERYENDSESSION, user32.ENDSESSION_CLOSEAPP
         answer, error = window_list.ask(window.handle, query, 0, flag, left_ms)
-        if error == window_list.INVALID_WINDOW:
+        if error and _has_gone(pin, window, error):
             asked.pop()
         elif not answer:
             # "The system sends WM_ENDSESSION with the results of WM_QUERYENDSESSION" (WM_QUERYENDSESSION page): to those who had said yes, too.
@@ -219,6 +220,18 @@ def _end_session(pin: WindowsPin, seen: Sequence[Window], _text: str) -> Answer:
         return ("gone", _ENDED) if handles.has_exited(pin) else ("impossible", "its windows have just been closed")
     _tell(pin, asked, ending=True)
     return "delivered", f"to {in_words(asked)}; {'it' if len(asked) == 1 else 'all'} agreed to WM_QUERYENDSESSION"
+
+
+def _has_gone(pin: WindowsPin, window: Window, error: int) -> bool:
+    """Return whether a window gave no answer because it was destroyed meanwhile.
+
+    Wine calls that "access is denied" (server/queue.c, where a message goes with its window or its thread); taken for that, it would be a lie.
+    """
+    if error == window_list.INVALID_WINDOW or not window_list.belongs_to(window.handle, pin.ref.pid):
+        return True
+    if error != errors.ACCESS_DENIED:
+        return False
+    return kernel32.WaitForSingleObject(pin.handle, _ENDS_MS) == kernel32.WAIT_OBJECT_0  # its threads go one by one
 
 
 def _tell(pin: WindowsPin, asked: Sequence[Window], *, ending: bool) -> None:

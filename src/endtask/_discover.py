@@ -51,8 +51,11 @@ class Entry:
         self.woken_at = 0.0
 
     def doubt(self, backend: Backend, row: Row, tie: str) -> None:
-        """Note a process that carries an id of the target and started when no member carried it any more."""
-        because = f"carries the target's {tie}, but started when no process of the target did so any more"
+        """Note a process that carries an id of the target and started when no member carried it any more, or whose parent is in doubt itself."""
+        if tie.startswith("child of"):
+            because = f"is a {tie}, and could not be shown to have been started by the target"
+        else:
+            because = f"carries the target's {tie}, but started when no process of the target did so any more"
         suspect = as_suspect(backend, row, because)
         if suspect is not None:
             self.doubtful[row.pid] = suspect
@@ -170,7 +173,7 @@ class Discovery:
             return []
         living = self._living(entry, family)
         new = []
-        accepted = set(living)
+        accepted = self._parents(entry, living)
         for pid, tie in self.preparer.later(entry.ready, top, family, living, [m.row for m in entry.job.members]):
             if pid in living:
                 continue  # also one that was born while the table was read, and so is not in it
@@ -191,6 +194,17 @@ class Discovery:
             held = (entry.ready.pins.get(m.ref.pid) for m in new)
             self.births.own([pin for pin in held if pin is not None], entry.number)
         return new
+
+    def _parents(self, entry: Entry, living: set[int]) -> set[int]:
+        """Return whose children belong to the target.
+
+        Where orphans keep the pid of their parent, those that have ended meanwhile count as well: our handle kept the pid theirs, and `later` has compared the times.
+        What a target had left behind that was gone before we began is not asked, because nobody has named it.
+        """
+        ended_at = entry.job.target.exited_at
+        if self.backend.reparents or (ended_at is not None and ended_at <= entry.job.started_at):
+            return set(living)
+        return living.union(entry.ready.pins)
 
     def _is_new_id(self, entry: Entry, family: Family, tie: str) -> bool:
         """Whether the session or group of *tie* is led by somebody new: then its number was given away anew and says nothing."""

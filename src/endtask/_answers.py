@@ -191,7 +191,7 @@ def _notes(windows: WindowsFacts) -> list[str]:
     if not windows.same_session:
         notes.append(f"it is in another session ({windows.session})")
     notes += [_recovery(s) for s in windows.services if s.recovery]
-    return notes
+    return list(dict.fromkeys(notes))
 
 
 def _recovery(service: Service) -> str:

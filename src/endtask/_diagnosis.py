@@ -58,7 +58,7 @@ def diagnose(facts: Facts, before: WindowsFacts | None, receipts: Sequence[Recei
         found.append(Reason("exit-hangs", text, certain=False, next=f"`endtask stop {pid} --now`", pid=pid))
     if not found and asked & _EVENTS:
         found.append(_heard(receipts, who, pid))
-    return found
+    return list(dict.fromkeys(found))  # a program that asks the same question twice shows two dialogs that look alike
 
 
 def _heard(receipts: Sequence[Receipt], who: str, pid: int) -> Reason:
@@ -125,12 +125,11 @@ def _force(pid: int) -> str:
     return f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
 
 
-def explain_windows(seen: Seen, below: Sequence[Facts]) -> list[Reason]:
-    """Return why a Windows process is (still) there, its children and suspects included."""
-    found = _alone(seen.facts)
+def explain_windows(seen: Seen, below: Sequence[Facts], *, asked_before: bool) -> list[Reason]:
+    """Return why a Windows process is (still) there, its children and suspects included; *asked_before*: an earlier stop asked it in vain."""
+    found = _alone(seen.facts) or [_unseen(seen.facts, asked_before=asked_before)]
     for child in below:
-        if not child.exited:
-            found += [r for r in _alone(child) if r.code != "nothing"]
+        found += _alone(child)
     for suspect in seen.suspects:
         text = f"{suspect.ref.pid} {suspect.name} may belong to it: {suspect.because}"
         found.append(Reason("suspect", text, certain=False, next=f"endtask look {suspect.ref}", pid=suspect.ref.pid))
@@ -166,4 +165,16 @@ def _alone(facts: Facts) -> list[Reason]:
         )
     if facts.ports:
         found.append(Reason("holds-port", f"{who} listens on {', '.join(str(p) for p in facts.ports)}", pid=pid))
-    return found or [Reason("nothing", f"nothing that can be seen keeps {who} from ending", certain=False, pid=pid)]
+    return found
+
+
+def _unseen(facts: Facts, *, asked_before: bool) -> Reason:
+    """Return what is left to say of a process that shows nothing."""
+    pid = facts.ref.pid
+    who = f"{pid} {facts.name}".rstrip()
+    if asked_before:
+        text = (
+            f"{who} was asked and runs on: it handled the request without ending, ignored it, or is still busy with it"
+        )
+        return Reason("slow", text, certain=False, next=_force(pid), pid=pid)
+    return Reason("nothing", f"nothing that can be seen keeps {who} from ending", certain=False, pid=pid)

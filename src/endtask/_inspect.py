@@ -250,6 +250,8 @@ def _notes(facts: Facts) -> tuple[str, ...]:
     if facts.exited and facts.state == "Z":
         guilty = f"its parent {facts.ppid} {facts.parent_name}".rstrip()
         notes.append(f"it has exited and is a zombie: {guilty} has not reaped it")
+    elif facts.exited:
+        notes.append("it has exited: nothing of it runs any more")
     elif facts.state == "Z":
         notes.append(f"its main thread has ended, {facts.threads - 1} other threads run on")
     if facts.state == "T":

@@ -108,7 +108,8 @@ def _plan_warnings(facts: Facts, ready: Prepared) -> list[str]:
             if step.request.number == 0:
                 from endtask._ladder import ladder  # only Windows has such steps
 
-                warnings.append(f"{who} is not asked: {ladder(facts, ready.policy, list(ready.pins)).why_none}")
+                why = "it has exited" if facts.exited else ladder(facts, ready.policy, list(ready.pins)).why_none
+                warnings.append(f"{who} is not asked: {why}")
             continue
         prediction = predict(facts, request)
         if prediction.answer in ("ignored", "immune", "blocked", "refused-here", "denied"):

@@ -311,10 +311,13 @@ def explain(  # size: a table of reasons
     if facts.windows is not None:
         from endtask._diagnosis import explain_windows
 
-        return tuple(explain_windows(seen, below))
+        return tuple(explain_windows(seen, below, asked_before=asked_before))
     term = Request("TERM", "signal", _TERM_NUMBER)
     pending = facts.signals is not None and bool(facts.signals.pending & (1 << (_TERM_NUMBER - 1)))
     found = reasons(facts, [term], asked=asked_before or pending)
+    if facts.exited and not found:
+        text = f"{facts.ref.pid} {facts.name} has exited: nothing of it runs any more"
+        found.append(Reason("exited", text, pid=facts.ref.pid))
     if pending:
         found.insert(
             0,

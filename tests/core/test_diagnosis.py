@@ -6,8 +6,11 @@ import pytest
 
 from endtask._answers import forecast_windows, predict_windows
 from endtask._diagnosis import BLOCKING, diagnose, explain_windows
+from endtask._inspect import forecast
 from endtask._plan import make_policy, respawn_watch
+from endtask._record import replace
 from endtask._requests import parse_request, with_consent
+from endtask._why import explain
 from endtask.model import Facts, Forecast, PidRef, Receipt, Seen, Service, Window, WindowsFacts
 
 CLOSED = (Receipt("WM_CLOSE", "delivered"),)
@@ -102,6 +105,14 @@ def test_program_that_was_suspended_when_it_was_asked_is_called_so() -> None:
     assert (reason.code, reason.certain) == ("suspended", True)
 
 
+def test_question_that_is_asked_twice_is_told_once() -> None:
+    """Notepad opens one more for each request; the same sentence twice says no more."""
+    again = replace(DIALOG, handle=3)
+    assert codes(facts(MAIN, DIALOG, again)) == ["dialog"]
+    notes = forecast_windows(facts(MAIN, DIALOG, again), [], make_policy(signals=False), ()).notes
+    assert len(notes) == 1
+
+
 def test_veto_is_told_by_its_receipt() -> None:
     """The only request with a readable no."""
     assert codes(facts(MAIN), (Receipt("WM_ENDSESSION", "vetoed", 0.0, "saving"),)) == ["vetoed"]
@@ -134,10 +145,26 @@ def test_process_that_has_exited_has_no_reasons() -> None:
     assert diagnose(gone, None, CLOSED) == []
 
 
+def test_why_says_of_a_program_that_was_asked_in_vain_that_it_handled_the_request() -> None:
+    """That nothing keeps it from ending would be said of one that nobody has asked."""
+    told = {b: explain_windows(Seen("app", facts(MAIN), Forecast(())), [], asked_before=b) for b in (False, True)}
+    assert {b: [r.code for r in found] for b, found in told.items()} == {False: ["nothing"], True: ["slow"]}
+    assert "--force-after" in told[True][0].next
+
+
+def test_process_that_somebody_only_holds_is_said_to_have_exited() -> None:
+    """Its pid can be opened as long as anybody has a handle on it."""
+    gone = Facts(PidRef(12, "1"), "app.exe", state="X", exited=True)
+    seen = Seen("12", gone, forecast(gone, [parse_request("wm-close", signals=False)], []))
+    assert any("has exited" in note for note in seen.forecast.notes)
+    (reason,) = explain(seen, [], asked_before=False)
+    assert (reason.code, reason.certain) == ("exited", True)
+
+
 def test_why_names_a_program_that_ignores_ctrl_c() -> None:
     """On Wine that withholds every other event as well."""
     given = [console(ignores_ctrl_c=True), console(ignores_ctrl_c=True, wine=True), facts(MAIN, ignores_ctrl_c=True)]
-    found = [explain_windows(Seen("app", one, Forecast(())), [])[0] for one in given]
+    found = [explain_windows(Seen("app", one, Forecast(())), [], asked_before=False)[0] for one in given]
     assert ["ignored", "ignored", "nothing"] == [r.code for r in found]
     assert [False, True] == ["Wine" in r.text for r in found[:2]]
 
@@ -238,6 +265,6 @@ def test_forecast_leaves_out_what_nothing_hears() -> None:
 def test_why_names_children_suspects_and_services() -> None:
     """Whatever keeps the target or its tree."""
     given = facts(MAIN, DIALOG, services=(Service("spool", state="running", accepts_stop=True, restarts=True),))
-    found = explain_windows(Seen("app", given, Forecast(())), [facts(MAIN, hung=True)])
+    found = explain_windows(Seen("app", given, Forecast(())), [facts(MAIN, hung=True)], asked_before=False)
     assert [r.code for r in found] == ["dialog", "service", "restarted", "hung"]
-    assert explain_windows(Seen("app", facts(MAIN), Forecast(())), [])[0].code == "nothing"
+    assert explain_windows(Seen("app", facts(MAIN), Forecast(())), [], asked_before=False)[0].code == "nothing"

@@ -45,9 +45,21 @@ def judge(targets: Path, name: str, form: str) -> str:
     with contextlib.ExitStack() as stack:
         scene = Scene(stack.enter_context(Lab(targets)), stack, name)
         target = kind.start(scene)
+        planned = [] if form == "json" else _planned(kind, target)
         answer = endtask("stop", target.pid, *BUDGET, *kind.options, *(["--json"] if form == "json" else []))
         found = _lies(kind, scene, target, answer) if form == "json" else lies_in_words(answer, target, kind.outcome)
+        found += planned
         return "".join(f"\nLIE: {lie}" for lie in found) + (f"\n{target.texts}\n{answer}" if found else "")
+
+
+def _planned(kind: Kind, target: Target) -> list[str]:
+    """Return the lies of `plan`, which sends nothing and names what the stop will send, in that order; less is sent if the target ends before."""
+    answer = endtask("plan", target.pid, *BUDGET, *kind.options, "--json")
+    asked = [a for m in answer.report["targets"][0]["members"][:1] for a in m["asked"]]
+    sent = [each.partition(" ")[0] for each in kind.sent]
+    found = [] if asked[: len(sent)] == sent else [f"it is planned to be asked with {asked}, and the truth is {sent}"]
+    heard = [text for text in target.texts if text.startswith(REQUESTS)]
+    return found + ([f"planning was heard: {heard}"] if heard else [])
 
 
 def _lies(kind: Kind, scene: Scene, target: Target, answer: Answer) -> list[str]:

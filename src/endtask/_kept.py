@@ -71,6 +71,7 @@ class Kept:
         self._empty = False
         self._left: list[tuple[int, str]] = []
         self._buffer = b""
+        self._give_up_at = 0.0  # 0 until the keeper was told to stop the tree
         self.lost = False
         self._control, self.keeper = self._start(launch)
         self.stdin = self.keeper.stdin
@@ -216,7 +217,7 @@ class Kept:
         return self._end
 
     def stop(self, *, told: bool = False, limit_s: float | None = None, hurried: bool = False) -> Report:
-        """Have the keeper stop the tree by the plan it was started with.
+        """Have the keeper stop the tree by the plan it was started with; after a Ctrl+C in the middle, wait on.
 
         Args:
             told: Of no use here: the command has a session of its own, so what a terminal sends to us does not reach it.
@@ -225,6 +226,22 @@ class Kept:
         """
         import subprocess
 
+        if hurried or not self._give_up_at:  # a Ctrl+C may have broken off the first wait: nobody is asked twice
+            self._say_stop(limit_s, hurried=hurried)
+        while not self._empty and not self._left and not self.lost and time.monotonic() < self._give_up_at:
+            self._pump(self._give_up_at - time.monotonic())
+        if self._empty or self._left:
+            self.report = self._verdict()
+        else:
+            self.report = self._take_over()
+            self.keeper.kill()  # it is gone already, or it hangs and would outlive us
+        self._control.close()
+        with suppress(subprocess.TimeoutExpired):  # ignored: it tidies up by itself, and has nothing left to tell
+            self.keeper.wait(_KEEPER_S)
+        return self.report
+
+    def _say_stop(self, limit_s: float | None, *, hurried: bool) -> None:
+        """Tell the keeper to stop the tree."""
         grace_s = min(self._grace_s, self._grace_s if limit_s is None else limit_s, 0.0 if hurried else self._grace_s)
         if self._stdin_eof and not hurried:
             grace_s = self._end_input(grace_s)
@@ -235,18 +252,7 @@ class Kept:
             except (BrokenPipeError, ConnectionResetError):
                 self.lost = True
         # The keeper answers by itself; the bound is for a keeper that was stopped or killed.
-        deadline = began + grace_s + 30.0
-        while not self._empty and not self._left and not self.lost and time.monotonic() < deadline:
-            self._pump(deadline - time.monotonic())
-        if self._empty or self._left:
-            self.report = self._verdict()
-        else:
-            self.report = self._take_over()
-            self.keeper.kill()  # it is gone already, or it hangs and would outlive us
-        self._control.close()
-        with suppress(subprocess.TimeoutExpired):  # ignored: it tidies up by itself, and has nothing left to tell
-            self.keeper.wait(_KEEPER_S)
-        return self.report
+        self._give_up_at = began + grace_s + 30.0
 
     def _end_input(self, grace_s: float) -> float:
         """Close the command's standard input and give it a part of the grace to end; return what is left of that."""

@@ -122,3 +122,22 @@ def test_signal_to_endtask_stops_the_tree(number: signal.Signals, tmp_path: Path
         assert ended
         assert command.wait(30) == 128 + number
     assert "| stopped |" in report.read_text()
+
+
+TELLS_OF_TERM = "import signal; signal.signal(15, lambda *_: print('TERM', flush=True)); signal.alarm(30); print('up', flush=True)\nwhile True: signal.pause()"
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_second_interrupt_asks_nobody_again_and_the_report_is_told() -> None:
+    """Another request makes many programs drop their clean-up; and what was done, and by force, is told all the same."""
+    argv = [sys.executable, "-m", "endtask", "run", "--force-after", "1s", "--", sys.executable, "-c", TELLS_OF_TERM]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == "up\n"
+        command.send_signal(signal.SIGINT)
+        assert command.stdout.readline() == "TERM\n"
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=30)
+    assert (out, command.returncode) == ("", 130)
+    assert "forced: " in err

@@ -61,13 +61,19 @@ def _run(parsed: Parsed, policy: Policy, console: Console, write: Writer | None)
         except OSError as error:
             console.complain(f"`{parsed.words[0]}` cannot be started: {error.strerror}")
             return NOT_STARTED
-        with command:
-            try:
-                ears.wait_for(command)
-                report = command.stop_told(told=ears.told, limit_s=ears.limit_s)
-            except KeyboardInterrupt:
-                report = system.hurry(command)
-            asked, end = ears.asked, command.poll()
+        try:
+            with command:
+                try:
+                    ears.wait_for(command)
+                    report = command.stop_told(told=ears.told, limit_s=ears.limit_s)
+                except KeyboardInterrupt:
+                    report = system.hurry(command)
+        except KeyboardInterrupt:
+            if command.report is None:
+                console.complain(system.LEFT)
+                raise
+            report = command.report
+        asked, end = ears.asked, command.poll()
     if parsed.has("force-ok"):
         from endtask._record import replace
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from endtask.model import Policy, Report
 
 SHELL = "a shell's own commands need `sh -c '...'`"
+LEFT = "interrupted: what still runs of the command is left to its keeper, which goes on by the plan"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -108,7 +109,7 @@ class Ears:
 
 
 def hurry(_command: Owned) -> Report:
-    """End at once, because of a second Ctrl+C; the keeper does the rest by itself.
+    """Do not shorten the plan: a second Ctrl+C waits on for its end, and a third one leaves the rest to the keeper.
 
     Raises:
         KeyboardInterrupt: Always.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from endtask.model import Policy, Report
 
 SHELL = "a shell's own commands need `cmd /c ...`"
+LEFT = "interrupted: what was left of the command was not waited for"
 
 
 def check(policy: Policy) -> None:

@@ -119,7 +119,7 @@ _OTHERS = ((2, "INT"),)  # HUP means reload to many programs, QUIT a dump
 def _another_way(facts: Facts) -> str:
     """Return the gentlest thing left to try for a process that does not act on a request: its manager's command, another request, force."""
     for manager in facts.managers:
-        if manager.stop:
+        if manager.stop and manager.kind != "loop":  # to stop a loop is to ask its tree by the same request once more
             return f"`{manager.stop}`"
     pid = facts.ref.pid
     for number, name in _OTHERS:
@@ -204,6 +204,8 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
     if found and not requests:
         return found
     if job.policy.steps and not sent and not facts.exited:
+        if member.managed and job.target.concerns_us:
+            return [*found, _left_to_target(job, f"{member.ref.pid} {member.name}", member.ref.pid)]
         text = f"{member.ref.pid} {member.name} was not asked before the time was over"
         return [*found, Reason("not-asked", text, pid=member.ref.pid, next="give it more time with `--timeout`")]
     return [*found, *reasons(facts, requests, asked=bool(job.policy.steps))]
@@ -217,9 +219,7 @@ def _waits(job: Job, member: JobMember, facts: Facts, *, asked: bool) -> Reason:
         text = f"nothing that can be seen keeps {who} from ending"
         return Reason("nothing", text, certain=False, pid=pid)
     if not asked and member.managed and job.target.concerns_us:
-        above = f"{job.target.ref.pid} {job.target.name}"
-        text = f"{who} was not asked: it runs the same program as {above}, which is to end it and still runs"
-        return Reason("not-asked", text, next=_by_force(job.target.ref.pid), pid=pid)
+        return _left_to_target(job, who, pid, _by_force(job.target.ref.pid))
     if not asked:
         from endtask._ladder import ladder  # only Windows has such steps
 
@@ -230,6 +230,13 @@ def _waits(job: Job, member: JobMember, facts: Facts, *, asked: bool) -> Reason:
         return Reason("not-asked", text, next="give it more time with `--timeout`", pid=pid)
     text = f"{who} has not acted on it: it is cleaning up, handled the request without ending, or ignored it"
     return Reason("slow", text, certain=False, next="give it more time with `--timeout`", pid=pid)
+
+
+def _left_to_target(job: Job, who: str, pid: int, another_way: str = "") -> Reason:
+    """Return the reason for a worker, which is not asked as long as the target lives."""
+    target = job.target.ref.pid
+    text = f"{who} was not asked: it runs the same program as {target} {job.target.name}, which is to end it and still runs"
+    return Reason("not-asked", text, next=another_way, pid=pid)
 
 
 def _by_force(pid: int) -> str:
@@ -334,15 +341,10 @@ def explain(  # size: a table of reasons
             continue
         stuck = [r for r in reasons(child, [term], asked=False) if r.code not in ("nothing", "holds-port")]
         if stuck:
-            found.append(
-                Reason(
-                    "child",
-                    f"child {stuck[0].text}{keeps}",
-                    stuck[0].certain and not managed,
-                    stuck[0].next,
-                    child.ref.pid,
-                )
-            )
+            # A worker asked past its parent does something else than to end (a database's INT: break off the query).
+            another_way = "" if managed and child.name == facts.name else stuck[0].next
+            text = f"child {stuck[0].text}{keeps}"
+            found.append(Reason("child", text, stuck[0].certain and not managed, another_way, child.ref.pid))
         if child.ports:
             ports = ", ".join(str(p) for p in child.ports)
             found.append(Reason("holds-port", f"{child.ref.pid} {child.name} listens on {ports}", pid=child.ref.pid))

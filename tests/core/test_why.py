@@ -222,6 +222,12 @@ def test_handler_is_no_reason_before_it_was_asked() -> None:
     assert "handler" not in {r.code for r in reasons(facts(signals=CATCHES), ASKED, asked=False)}
 
 
+def test_stop_of_a_loop_is_no_other_way_to_ask() -> None:
+    """It keeps the loop from starting it again; what ignores a request ignores it also as part of the loop's tree."""
+    loop = Manager("loop", "bash a.sh", "endtask stop 9", "unknown", certain=False, pid=9)
+    assert "--force-after" in reasons(facts(signals=IGNORES, managers=(loop,)), ASKED)[0].next
+
+
 def test_restarting_manager_and_port_are_told() -> None:
     """Who brings it back, and what it holds."""
     manager = Manager("systemd", "a.service", "systemctl stop a.service", "yes")
@@ -284,6 +290,17 @@ def test_member_that_was_never_asked_says_so() -> None:
     """The time was over before its turn."""
     job, member = asked()
     assert ["not-asked"] == [r.code for r in member_reasons(job, member, facts())]
+
+
+def test_worker_that_is_left_to_its_target_says_so() -> None:
+    """It would never be asked while the target lives, so more time is no advice."""
+    job, _member = asked(Receipt("TERM", "delivered"))
+    worker = JobMember(PidRef(13, "1"), "app", "child of 12")
+    worker.managed = True
+    job.members.append(worker)
+    (reason,) = member_reasons(job, worker, facts())
+    assert "the same program as 12 app" in reason.text
+    assert reason.next == ""
 
 
 def on_windows(job: Job, member: JobMember, **more: object) -> Reason:
@@ -413,6 +430,13 @@ def test_explain_names_the_child_that_keeps_the_tree() -> None:
     gone = Facts(PidRef(15), "old", state="Z", exited=True)
     found = explain(seen(facts()), (stuck, fine, gone), asked_before=False)
     assert [13] == [r.pid for r in found if r.code == "child"]
+
+
+def test_explain_does_not_advise_to_ask_a_worker_past_its_parent() -> None:
+    """A server's worker that ignores TERM may take INT for something else than the end."""
+    worker = Facts(PidRef(13), "app", state="S", signals=SignalSets(ignored=bits(TERM), caught=bits(INT)))
+    found = explain(seen(facts(signals=CATCHES)), (worker,), asked_before=False)
+    assert [""] == [r.next for r in found if r.code == "child"]
 
 
 def test_explain_names_ports_of_children_and_suspects() -> None:

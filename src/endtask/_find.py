@@ -202,7 +202,11 @@ class Finder:
             nobody += " passes the filters"
         if "/" in word:
             nobody += f" (a name has no slash; who has the file open: `file:{word}`)"
-        self._select(word, pids, lambda: still, nobody=nobody)
+        # Pid 1 is always there; where it cannot be seen, others are hidden as well (hidepid, proc(5)).
+        hides = not pids and backend.reparents and backend.short_name(1) is None
+        if hides:
+            nobody += ", but the processes of other users are hidden from us"
+        self._select(word, pids, lambda: still, nobody=nobody, code="not-permitted" if hides else "no-match")
 
     def _refuse_matches(self, word: str, kernel: int, served: str) -> None:
         if served and self.backend.reparents:  # Windows has too many of its own to say of each what it does

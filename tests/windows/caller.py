@@ -23,9 +23,9 @@ from ctypes import wintypes
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from endtask._backends.windows import console, handles, inject
+from endtask._backends.windows import console, handles, inject, memory
 from endtask.model import Request
-from tests.windows.lab import DETACHED, NEW_GROUP, NO_WINDOW, SHARED_CONSOLE, Lab
+from tests.windows.lab import DETACHED, NEW_GROUP, NO_WINDOW, SHARED_CONSOLE, UNDER_WINE, Lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +75,25 @@ def send(target: Target, request: Request) -> Receipt:
 # --------------------------------------------------------------------------- jobs
 
 
+def started(lab: Lab, mode: str, flags: int) -> Target:
+    """Start a console program; once more where Wine 8 fails to, which it does about once in two thousand times.
+
+    It loses a process that has just been made (ERROR_INTERNAL_ERROR, 1359), or the one that would have been its console.
+    """
+    for _attempt in range(3):
+        try:
+            target = lab.start("etconsole", mode, flags=flags)
+        except OSError as exc:
+            if not UNDER_WINE or exc.winerror != 1359:
+                raise
+            continue
+        seen = memory.parameters_of(target.pid, environment=False)
+        if flags == DETACHED or seen is None or memory.has_console(seen.console_handle):
+            return target
+        assert UNDER_WINE
+    raise AssertionError("three times in a row it could not be started")
+
+
 def stops(lab: Lab, _pid: int, count: str) -> object:
     """Stop *count* console programs, one way after the other; return what went wrong."""
     ways = [
@@ -87,12 +106,12 @@ def stops(lab: Lab, _pid: int, count: str) -> object:
     wrong = []
     for number in range(int(count)):
         flags, request, mode = ways[number % len(ways)]
-        target = lab.start("etconsole", mode, flags=flags)
+        target = started(lab, mode, flags)
         receipt = send(target, request)
         try:
             code = target.wait_exit()
         except AssertionError as exc:
-            wrong.append([number, str(receipt), str(exc)])
+            wrong.append([number, str(receipt), str(exc), str(memory.parameters_of(target.pid, environment=False))])
             continue
         if receipt.status != "delivered" or (mode == "graceful" and (code != 7 or target.heard("control") != 1)):
             wrong.append([number, str(receipt), code, target.texts])

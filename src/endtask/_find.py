@@ -202,11 +202,14 @@ class Finder:
             nobody += " passes the filters"
         if "/" in word:
             nobody += f" (a name has no slash; who has the file open: `file:{word}`)"
-        # Pid 1 is always there; where it cannot be seen, others are hidden as well (hidepid, proc(5)).
-        hides = not pids and backend.reparents and backend.short_name(1) is None
+        hides = not pids and self._is_partly_hidden()
         if hides:
             nobody += ", but the processes of other users are hidden from us"
         self._select(word, pids, lambda: still, nobody=nobody, code="not-permitted" if hides else "no-match")
+
+    def _is_partly_hidden(self) -> bool:
+        """Return whether others may be hidden from us (hidepid, proc(5)): pid 1 is always there, and it cannot be seen."""
+        return self.backend.reparents and self.backend.short_name(1) is None
 
     def _refuse_matches(self, word: str, kernel: int, served: str) -> None:
         if served and self.backend.reparents:  # Windows has too many of its own to say of each what it does

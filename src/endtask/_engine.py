@@ -306,7 +306,7 @@ class Run:
             if member.exited_at is not None or not member.receipts:
                 continue
             before = entry.ready.seen.get(member.ref.pid)
-            facts = self.backend.facts(entry.ready.pins[member.ref.pid])
+            facts = self.backend.facts(entry.ready.pins[member.ref.pid], company=False)
             found = tuple(diagnose(facts, before.windows if before is not None else None, member.receipts))
             for reason in found:
                 blocked = blocked or reason.code in BLOCKING

@@ -158,6 +158,14 @@ def _console_rungs(
             chosen = event.name
 
 
+def needs_company(facts: Facts, policy: Policy) -> bool:
+    """Return whether it matters for the ladder of a process who else is on its console: only where no thread may be started in it."""
+    windows = facts.windows
+    if windows is None or windows.console != "another" or windows.kind not in ("console", "gui-windowless"):
+        return False
+    return bool(no_inject(windows, policy))
+
+
 def _after(chosen: str) -> str:
     """Return why no console event follows the *chosen* one, empty if there is none yet."""
     return f"it hears {chosen}, and a second event could end it in the middle of its clean-up" if chosen else ""

@@ -231,10 +231,14 @@ class Preparer:
             ready.policy = expand(self.policy, max(map(len, ready.ladders.values()), default=0))
 
     def climb(self, ready: Prepared, pid: int) -> tuple[Request, ...]:
-        """Look at a member and return what `ask` means for it."""
-        from endtask._ladder import ladder
+        """Look at a member and return what `ask` means for it; where nobody is asked, nobody is looked at."""
+        from endtask._ladder import ladder, needs_company
 
-        facts = self.backend.facts(ready.pins[pid], self.family.table)
+        if all(s.request.forced and s.request.kind == "terminate" for s in self.policy.steps):
+            return ()
+        facts = self.backend.facts(ready.pins[pid], self.family.table, company=False)
+        if needs_company(facts, self.policy):
+            facts = self.backend.facts(ready.pins[pid], self.family.table)
         ready.seen[pid] = facts
         ready.ladders[pid] = ladder(facts, self.policy, list(ready.pins)).rungs
         return ready.ladders[pid]

@@ -89,7 +89,7 @@ def as_suspect(backend: Backend, row: Row, because: str) -> Suspect | None:
         again = backend.row(row.pid)
         if again is None or again.start != row.start or backend.exited(pin):
             return None
-        facts = backend.facts(pin)
+        facts = backend.facts(pin, company=False)
         return Suspect(pin.ref, facts.name, because, tuple(str(p) for p in facts.ports))
     finally:
         pin.close()

@@ -17,7 +17,7 @@ from contextlib import suppress
 from endtask._discover import Entry, open_pin
 from endtask._find import Target
 from endtask._job import Force, Job, JobMember, Look, Scan, Send, Settle
-from endtask._ladder import expand, ladder
+from endtask._ladder import expand, ladder, needs_company
 from endtask._prepare import Prepared
 from endtask._record import replace
 from endtask._request import deliver
@@ -211,7 +211,9 @@ class TreeStop:
         pids = self.tree.pids()
         for member in living:
             pid = member.ref.pid
-            facts = self.backend.facts(self.entry.ready.pins[pid], table)
+            facts = self.backend.facts(self.entry.ready.pins[pid], table, company=False)
+            if needs_company(facts, self.policy):
+                facts = self.backend.facts(self.entry.ready.pins[pid], table)
             self.entry.ready.seen[pid] = facts
             rungs = list(ladder(facts, self.policy, pids).rungs)
             if member is self.entry.job.target:
@@ -289,7 +291,7 @@ class TreeStop:
         for member in self.entry.job.members:
             if member.exited_at is None and member.receipts:
                 before = self.entry.ready.seen.get(member.ref.pid)
-                facts = self.backend.facts(self.entry.ready.pins[member.ref.pid])
+                facts = self.backend.facts(self.entry.ready.pins[member.ref.pid], company=False)
                 member.state = tuple(diagnose(facts, before.windows if before else None, member.receipts))
                 blocked = blocked or any(r.code in BLOCKING for r in member.state)
         return self.entry.job.looked(self.backend.now(), blocked=blocked and not self.policy.unattended)

@@ -68,7 +68,7 @@ def _reasons(backend: Backend, entry: Entry, word: Outcome) -> tuple[list[Reason
         found.append(Reason("cancelled", "endtask was interrupted"))
     alive = [m for m in job.members if m.concerns_us]
     for member in alive[:_EXPLAINED]:
-        facts = backend.facts(entry.ready.pins[member.ref.pid])
+        facts = backend.facts(entry.ready.pins[member.ref.pid], company=not member.receipts)
         if facts.windows is not None:
             from endtask._diagnosis import diagnose
 

@@ -66,7 +66,7 @@ class Listed(FakeBackend):
     def usage(self, pid: int) -> tuple[float, float] | None:
         return (3725.9, self.memory[pid]) if pid in self.memory else None
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None) -> Facts:
+    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
         return Facts(pin.ref, "", windows=WindowsFacts(package=self.packages.get(pin.ref.pid, "")))
 
 

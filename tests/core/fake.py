@@ -250,7 +250,7 @@ class FakeBackend(SignalsOnly):
         assert pin in self.pins, "a handle was used after it had been closed"
         return pin.process.exited
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None) -> Facts:
+    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
         return Facts(pin.ref, "")
 
     def signals(self, pid: int) -> SignalSets | None:

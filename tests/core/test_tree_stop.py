@@ -70,7 +70,7 @@ class Machine(FakeBackend):
         """Return when something happens by itself."""
         return min((e[0] for e in self._events), default=None)
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None) -> Facts:
+    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
         pid = pin.ref.pid
         kind = "unknown" if pid in self.ladderless else "console"
         known = WindowsFacts(kind, console="another", same_machine=True, same_user=True, above_us=False, receiver=False)  # type: ignore[arg-type]  # one of the words

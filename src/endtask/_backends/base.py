@@ -332,8 +332,14 @@ class Backend(Protocol):
     def exited(self, pin: Pin) -> bool:
         """Return whether every thread of the process has exited (a zombie counts as exited)."""
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None) -> Facts:
-        """Read everything that `look` needs; never raises for a process that ends meanwhile: the fields say so."""
+    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
+        """Read everything that `look` needs; never raises for a process that ends meanwhile: the fields say so.
+
+        Args:
+            pin: The process.
+            table: The process table, if it is at hand.
+            company: Whether to tell who else is on its console as well, which costs a tenth of a second where that is not ours (Windows).
+        """
 
     def signals(self, pid: int) -> SignalSets | None:
         """Read the signal dispositions only, None if gone or unreadable."""

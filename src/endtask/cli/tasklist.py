@@ -303,7 +303,7 @@ def _only_apps(processes: Iterable[Process]) -> list[Process] | None:
         except (GoneError, AccessDeniedError):
             continue
         try:
-            windows = process.backend.facts(pin).windows
+            windows = process.backend.facts(pin, company=False).windows
         finally:
             pin.close()
         if windows is None:

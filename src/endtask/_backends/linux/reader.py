@@ -309,7 +309,7 @@ class ProcReader(SignalsOnly):
             return None
         return int.from_bytes(info[24:28], sys.byteorder), int.from_bytes(info[36:40], sys.byteorder)
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None) -> Facts:
+    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
         """Read everything that `look` needs; a process that ends meanwhile is said in the fields, never raised."""
         from endtask._backends.linux import facts
 

@@ -328,7 +328,9 @@ class SimBackend(SignalsOnly):
         self.tick()
         return process.exited
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None) -> Facts:  # size: one record
+    def facts(  # size: one record
+        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True
+    ) -> Facts:
         process = process_of(pin)
         self.tick()
         ref = pin.ref

@@ -30,12 +30,15 @@ _HIDDEN = "the process table does not show it"
 _ORPHAN = "its parent has ended"
 
 
-def collect(reader: TableReader, pin: WindowsPin) -> Facts:  # size: the order of the questions is the point
+def collect(  # size: the order of the questions is the point
+    reader: TableReader, pin: WindowsPin, *, company: bool = True
+) -> Facts:
     """Read the facts of a pinned process; what ends meanwhile is said in the fields, never raised.
 
     Args:
         reader: Whose users and own traits are used.
         pin: The process.
+        company: Whether to tell who else is on its console, too.
     """
     try:
         if handles.has_exited(pin):
@@ -53,7 +56,7 @@ def collect(reader: TableReader, pin: WindowsPin) -> Facts:  # size: the order o
         )
     look = Look(pin, row, snapshot)
     look.read_itself()
-    windows = look.facts(reader.ourselves())
+    windows = look.facts(reader.ourselves(), company=company)
     parent = snapshot.ancestors(pid)[:1]
     if not parent and row.ppid:
         look.unknown["parent_name"] = _ORPHAN

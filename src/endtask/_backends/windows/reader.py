@@ -324,11 +324,11 @@ class TableReader:
 
     # ------------------------------------------------------------------ pinned
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None) -> Facts:
+    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
         """Read everything that `look` needs; a process that ends meanwhile is said in the fields, never raised."""
         from endtask._backends.windows import facts
 
-        return facts.collect(self, handles.own(pin))
+        return facts.collect(self, handles.own(pin), company=company)
 
     def stopped(self, pin: Pin) -> bool:
         """Return whether all threads of the process are suspended."""

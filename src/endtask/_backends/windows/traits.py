@@ -160,8 +160,8 @@ class Look:
 
     # ----------------------------------------------------------------- compared and asked
 
-    def facts(self, us: Ourselves) -> WindowsFacts:  # size: one line for each field
-        """Return everything that only Windows knows, compared with what we are."""
+    def facts(self, us: Ourselves, *, company: bool = True) -> WindowsFacts:  # size: one line for each field
+        """Return everything that only Windows knows, compared with what we are; *company*: also who else is on its console."""
         pid, handle, row = self.pin.ref.pid, self.pin.handle, self.row
         services, windows, hung = self._services(), self._windows(us), None
         if any(w.role not in _SYSTEMS_OWN for w in windows):
@@ -169,7 +169,7 @@ class Look:
 
             hung = self.ask("windows.hung", lambda: desktop.hung(windows), None)
         subsystem = self._image.subsystem if self._image is not None else ""
-        console, console_pids = self._console(us, subsystem)
+        console, console_pids = self._console(us, subsystem, company=company)
         if self._in_job is None and not row.kernel:
             self.unknown["windows.in_job"] = "it may not be asked whether it is in a job object"
         package = _package(handle)
@@ -235,7 +235,7 @@ class Look:
     def _ignores_ctrl_c(self) -> bool | None:
         return None if self.parameters is None else bool(self.parameters.console_flags & memory.IGNORES_CTRL_C)
 
-    def _console(self, us: Ourselves, subsystem: str) -> tuple[str, tuple[int, ...]]:
+    def _console(self, us: Ourselves, subsystem: str, *, company: bool) -> tuple[str, tuple[int, ...]]:
         """Return on which console it is (`this`, `another`, `none`, `unknown`) and who is there."""
         from endtask._backends.windows import console
 
@@ -248,6 +248,9 @@ class Look:
             return "unknown", ()
         if not memory.has_console(self.parameters.console_handle):
             return "none", ()
+        if not company:
+            self.unknown["windows.console_pids"] = "it was not asked who else is on its console"
+            return "another", ()
         there, why = console.members(pid)
         if there:
             return "another", there

@@ -1,0 +1,125 @@
+"""One thread that waits on descriptors and looks at the clock, so that a request is noticed whatever the main thread does.
+
+Decision: `_thread` instead of `threading`.
+The thread must not be joined at the end of the program, nothing else asks for it, and `threading` costs more than the import of this package may take.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform != "win32"
+
+import os
+import select
+import signal
+from _thread import allocate_lock, get_ident, start_new_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from endtask_receiver._stop import Stop
+
+_POKE = b"\0"  # no signal has this number
+_END_S = 1.0  # the thread needs microseconds to end, unless a callback of the application holds it up
+
+
+class Watcher:
+    """Waits on a pipe of its own, which takes numbers of signals, and on any number of other descriptors."""
+
+    def __init__(self) -> None:
+        self.read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self.read_fd, False)
+        os.set_blocking(self.write_fd, False)
+        self.on_byte: Callable[[int], object] | None = None
+        self._others: dict[int, tuple[int, Callable[[int], bool]]] = {}
+        self._closing = False
+        self._abandoned = False
+        self._thread: int | None = None
+        self._ended = allocate_lock()
+        self._stop: Stop
+
+    def add(self, fd: int, events: int, on_event: Callable[[int], bool]) -> None:
+        """Wait on another descriptor too (only before `start`).
+
+        Args:
+            fd: The descriptor.
+            events: Which events of `poll` are meant; POLLHUP comes always.
+            on_event: Called with the events in the watching thread; says whether to go on waiting on it.
+        """
+        self._others[fd] = (events, on_event)
+
+    def start(self, stop: Stop, blocked: Iterable[int] = ()) -> None:
+        """Begin.
+
+        Args:
+            stop: Whose deadlines are looked at.
+            blocked: Signals that this thread leaves to the main thread, which is the one that they are to interrupt.
+        """
+        self._stop = stop
+        self._ended.acquire()
+        stop.add_waker(self.poke)  # a request from inside the program brings a deadline too
+        start_new_thread(self._run, (tuple(blocked),))
+
+    def poke(self) -> None:
+        """Have the thread look around. From anywhere, also from a handler."""
+        try:
+            os.write(self.write_fd, _POKE)
+        except OSError:
+            pass  # ignored: the pipe is full, so the thread will wake anyway; or it is closed, and nobody has to wake
+
+    def close(self) -> None:
+        """End the thread, and close the pipe when nobody can use it any more."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._ended.locked():
+            self._stop.remove_waker(self.poke)
+            self.poke()
+            mine = self._thread == get_ident()
+            if mine or not self._ended.acquire(timeout=_END_S):
+                # The thread is in a callback, perhaps in the one that closes us: whoever comes last closes the pipe.
+                self._abandoned = True
+                if not self._ended.acquire(False):
+                    return
+        self._close_pipe()
+
+    def forget(self) -> None:
+        """Close our end of the pipe in a forked child, where there is no such thread."""
+        self._closing = True
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        os.close(self.read_fd)
+        os.close(self.write_fd)
+
+    def _run(self, blocked: tuple[int, ...]) -> None:
+        self._thread = get_ident()
+        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+        poll = select.poll()
+        poll.register(self.read_fd, select.POLLIN)
+        for fd, (events, _call) in self._others.items():
+            poll.register(fd, events)
+        while not self._closing:
+            due_s = self._stop._due_s()
+            for fd, events in poll.poll(None if due_s is None else due_s * 1000):
+                if fd == self.read_fd:
+                    self._read()
+                elif not self._others[fd][1](events):
+                    poll.unregister(fd)
+            if due_s is not None:
+                self._stop._tick()
+        self._ended.release()
+        if self._abandoned and self._ended.acquire(False):
+            self._close_pipe()
+
+    def _read(self) -> None:
+        try:
+            numbers = os.read(self.read_fd, 4096)
+        except BlockingIOError:
+            return  # ignored: somebody else has read it, who shares our pipe since a fork
+        if self.on_byte is not None:
+            for number in numbers:
+                if number:
+                    self.on_byte(number)

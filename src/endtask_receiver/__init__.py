@@ -65,7 +65,7 @@ def listen(
 
     stop = Stop(grace_s, policy, name, end=_finish.exit_now)
     for ear in system.ears(signals, stdin=stdin, parent=parent, watch=watch, fork=fork):
-        stop._attach(ear)  # noqa: SLF001  # the ears are ours
+        stop._attach(ear)  # the ears are ours
     return stop
 
 

@@ -49,6 +49,7 @@ class Core:
         "_clock",
         "_counted",
         "_counting",
+        "_dying",
         "_end",
         "_extra_s",
         "_first",
@@ -84,6 +85,7 @@ class Core:
         self._clock = clock
         self._end = end
         self._wakers: list[Callable[[], object]] = []
+        self._dying: list[Callable[[], object]] = []  # done before the process ends at once; they do not wait
         self._forget()
 
     def _forget(self) -> None:
@@ -93,7 +95,7 @@ class Core:
         self._first: list[StopRequest] = []
         self._log: list[StopRequest] = []
         self._counted: list[StopRequest] = []
-        self._inbox: list[tuple[StopRequest | None, Callable[[], object] | None]] = []
+        self._inbox: list[Callable[[], object]] = []
         self._held: list[StopRequest] = []
         self._shields: list[Shield] = []
         self._last_s: float | None = None
@@ -119,11 +121,11 @@ class Core:
         _open(self._latch)
         if new:
             self._wake()
-        self._in_turn(request, echo)
+        self._in_turn(lambda: self._take(request, echo))
 
     def _tick(self) -> None:
         """Look at the clock: is the deadline over, or the shield that held a request back? Ears with a thread call it when `_due_s` is up."""
-        self._in_turn(None, self._review)
+        self._in_turn(self._review)
 
     def _due_s(self) -> float | None:
         """Return the seconds until `_tick` has something to do, None if that depends on others."""
@@ -135,25 +137,24 @@ class Core:
             moments.append(max([now, *(s.until for s in tuple(self._shields))]))
         return max(0.0, min(moments) - now) if moments else None
 
-    def _in_turn(self, request: StopRequest | None, do: Callable[[], object] | None) -> None:
-        """Count a request, or do something else that must not meet a count; later, if somebody is counting (see the module's docstring)."""
+    def _in_turn(self, do: Callable[[], object]) -> None:
+        """Do something that must not meet a count; later, if somebody is counting (see the module's docstring)."""
         inbox = self._inbox
-        inbox.append((request, do))
+        inbox.append(do)
         while inbox and self._counting.acquire(False):
             try:
                 while inbox:
-                    request, do = inbox.pop(0)
-                    if request is None:
-                        do()
-                    elif do is not None and do():
-                        self._last_s = request.at  # an echo; what comes with it in one burst is no second request
-                    else:
-                        self._take(request)
+                    inbox.pop(0)()
             finally:
                 self._counting.release()
 
-    def _take(self, request: StopRequest) -> None:
+    def _take(self, request: StopRequest, echo: Callable[[], bool] | None) -> None:
         """Count one request (only in turn)."""
+        if echo is not None and echo():
+            self._last_s = request.at  # what comes with it in one burst is no second request
+            if self._vetoed:
+                self._refuse()  # an echo of what was refused already
+            return
         if not self._first:  # a veto came in between
             self._first.append(request)
             self.asked = True
@@ -189,7 +190,7 @@ class Core:
         deadline = self.deadline
         if deadline is not None and now >= deadline and not self._overdue:
             self._overdue = True
-            self._act(self.policy.overdue, self._first[0])
+            self._act(self.policy.overdue, self._first[0])  # only a veto empties it, in its turn
 
     def _step(self, request: StopRequest) -> None:
         if len(self._counted) < _LOG_MAX:
@@ -202,8 +203,17 @@ class Core:
             self._wake()
         if word == "exit":
             self.ending = True
-            if self._end is not None:
-                self._end(request)
+            self._exit(request)
+
+    def _exit(self, request: StopRequest) -> None:
+        """End the process at once."""
+        for last in tuple(self._dying):
+            try:
+                last()
+            except Exception:  # noqa: BLE001  # nothing may keep the process from ending
+                self.faults += 1
+        if self._end is not None:
+            self._end(request)
 
     def _refuse(self) -> None:
         """Go back to the beginning, but for the count (only in turn)."""
@@ -217,6 +227,7 @@ class Core:
         """Set a new deadline: the requester has agreed."""
         self._told = deadline
         self._overdue = False
+        self._wake()
 
     def _shielded(self, now: float) -> bool:
         return any(s.until > now for s in tuple(self._shields))
@@ -270,7 +281,7 @@ class Core:
         return self.asked
 
     def add_waker(self, waker: Callable[[], object]) -> None:
-        """Have something called when somebody asks, and when it becomes urgent; at once if somebody has asked already.
+        """Have something called when somebody asks, when it becomes urgent, and when the deadline moves; at once if somebody has asked already.
 
         Args:
             waker: Called from wherever the request was heard, also from a signal handler: it must neither wait nor raise.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from endtask_receiver._stop import Stop
 
 
@@ -19,3 +21,18 @@ class Ear(Protocol):
 
     def describe(self) -> tuple[str, ...]:
         """Return what is heard and what is not, one line each, in words."""
+
+
+class ForkedEar(Protocol):
+    """An ear that must be looked after when the process forks."""
+
+    @property
+    def stop(self) -> Stop:
+        """Whom it tells."""
+
+    @property
+    def previous(self) -> Mapping[int, object]:
+        """By number, the signals that it has taken over."""
+
+    def in_child(self) -> Callable[[], object] | None:
+        """Give everything back, in a forked child. Returns what is to be called when all have done so."""

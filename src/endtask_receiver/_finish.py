@@ -43,18 +43,26 @@ def finish(stop: Stop, how: int | str | None = None) -> NoReturn:
         SystemExit: Always.
         ValueError: *how* is none of these.
     """
-    number = _number(stop.request)
-    if isinstance(how, int):
-        status = how
-    elif how not in {None, "signal", "status"}:
-        raise ValueError(f"how is `signal`, `status` or an exit status; got {how!r}")
-    else:
-        status = 128 + number if number else 0
+    status, number = status_of(stop, how)
     stop._unwind()
     stop._stay()
-    if number and not isinstance(how, int) and how != "status" and number in _fatal():
+    if number and sys.platform != "win32":
         setattr(sys, _KEPT, _Death(number))
     raise SystemExit(status)
+
+
+def status_of(stop: Stop, how: int | str | None) -> tuple[int, int]:
+    """Return the exit status, and the number of the signal to die by, 0 for none.
+
+    Raises:
+        ValueError: *how* is neither a status nor a word that we know.
+    """
+    if isinstance(how, int):
+        return how, 0
+    if how not in {None, "signal", "status"}:
+        raise ValueError(f"how is `signal`, `status` or an exit status; got {how!r}")
+    number = _number(stop.request)
+    return (128 + number if number else 0), (number if how != "status" and number in _fatal() else 0)
 
 
 def _number(request: StopRequest | None) -> int:
@@ -73,7 +81,7 @@ def _fatal() -> frozenset[int]:
     """Return the signals whose default action ends a process without a core file, signal(7)."""
     import signal
 
-    names = "HUP INT PIPE ALRM TERM USR1 USR2 PROF VTALRM IO POLL PWR STKFLT".split()
+    names = ("HUP", "INT", "PIPE", "ALRM", "TERM", "USR1", "USR2", "PROF", "VTALRM", "IO", "PWR", "STKFLT")
     return frozenset(int(getattr(signal, "SIG" + n)) for n in names if hasattr(signal, "SIG" + n))
 
 

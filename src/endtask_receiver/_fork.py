@@ -21,12 +21,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from endtask_receiver._posix import SignalEar
+    from endtask_receiver._ear import ForkedEar
 
 WORDS = ("inert", "forward")
 
 # What is installed in a process belongs to the process, like the table of handlers itself; `os.register_at_fork` cannot be undone.
-_ears: list[SignalEar] = []
+_ears: list[ForkedEar] = []
 _masks: dict[int, Iterable[int]] = {}  # of the threads that are in a fork
 _registered: list[bool] = []
 
@@ -42,7 +42,7 @@ def checked(fork: str) -> str:
     return fork
 
 
-def enter(ear: SignalEar) -> None:
+def enter(ear: ForkedEar) -> None:
     """Have an ear looked after at forks."""
     if not _registered:
         _registered.append(True)
@@ -50,7 +50,7 @@ def enter(ear: SignalEar) -> None:
     _ears.append(ear)
 
 
-def leave(ear: SignalEar) -> None:
+def leave(ear: ForkedEar) -> None:
     """Undo `enter`."""
     if ear in _ears:
         _ears.remove(ear)
@@ -70,8 +70,12 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     ears, _ears[:] = tuple(_ears), ()
-    for ear in reversed(ears):
-        ear.in_child()
+    begin = [ear.in_child() for ear in reversed(ears)]  # the inner ones first, as they would be closed
+    for stop in {id(ear.stop): ear.stop for ear in ears}.values():
+        stop._in_child()
+    for again in begin:
+        if again is not None:
+            again()
     mask = _masks.get(get_ident())
     _masks.clear()
     if mask is not None:

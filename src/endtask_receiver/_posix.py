@@ -43,11 +43,16 @@ def ears(signals: Iterable[str | int], *, stdin: bool, parent: bool, watch: bool
     Raises:
         ValueError: There is no such signal, or one that nobody can hear; or *fork* is no known word.
     """
-    found: list[Ear] = [SignalEar(tuple(_number(s) for s in signals), watch=watch, fork=_fork.checked(fork))]
+    numbers = tuple(_number(s) for s in signals)
+    found: list[Ear] = [SignalEar(numbers, watch=watch)]
     if stdin or parent:
         from endtask_receiver._ends import EndEar
 
         found.append(EndEar(stdin=stdin, parent=parent))
+    if _fork.checked(fork) == "forward":
+        from endtask_receiver._forward import Forwarder
+
+        found.append(Forwarder(numbers))
     return found
 
 
@@ -57,7 +62,7 @@ def _number(word: str | int) -> int:
         name = word.upper()
         number = getattr(signal, name if name.startswith("SIG") else "SIG" + name, None)
         if not isinstance(number, signal.Signals):
-            raise ValueError(f"there is no signal {word!r} here")
+            raise ValueError(f"there is no signal {word!r} here")  # noqa: TRY004  # a wrong word, not a wrong type
         word = number
     if word in {signal.SIGKILL, signal.SIGSTOP}:
         raise ValueError(f"nobody can hear {_name(word)}")
@@ -102,9 +107,8 @@ class _Line:
 class SignalEar:
     """Hears signals, and restores at its end what it found."""
 
-    def __init__(self, numbers: tuple[int, ...], *, watch: bool, fork: str) -> None:
+    def __init__(self, numbers: tuple[int, ...], *, watch: bool) -> None:
         self.numbers = numbers
-        self.fork = fork
         self.previous: dict[int, Handler] = {}  # of the signals that we hear
         self.stop: Stop  # from `start` on
         self.watcher: Watcher | None = None
@@ -122,6 +126,7 @@ class SignalEar:
     def start(self, stop: Stop) -> None:
         """Install the handlers, then the watching thread, then let in what was held back until now."""
         self.stop = stop
+        _fork.enter(self)
         if not _may_handle():
             self._said.append("signals: not heard, this is not the main thread of the main interpreter")
             return
@@ -134,7 +139,6 @@ class SignalEar:
         held = signal.pthread_sigmask(signal.SIG_UNBLOCK, self.previous)
         self._unblocked = {n for n in held if n in self.previous}
         self._said += [f"{_name(n)}: it was blocked, and is not any more" for n in sorted(self._unblocked)]
-        _fork.enter(self)
 
     def _install(self, number: int) -> None:
         name = _name(number)
@@ -189,7 +193,7 @@ class SignalEar:
         """Restore dispositions and descriptor (in the main thread, also of a forked child)."""
         for number, before in self.previous.items():
             if signal.getsignal(number) is self._handler:
-                signal.signal(number, before)  # type: ignore[arg-type]  # not None: see _install
+                signal.signal(number, before)
         if self.watcher is not None:
             now = signal.set_wakeup_fd(-1)
             if now not in {self.watcher.write_fd, -1}:
@@ -199,11 +203,11 @@ class SignalEar:
         """Hear nothing, in a forked child: its thread is gone, and what was asked was asked of its parent."""
         self.restore()
         self._deaf = True
+        self._unblocked.clear()  # a child that cannot be asked is what they were unblocked against
         if self.watcher is not None:
             self.watcher.forget()
+            self.watcher = None
         self._said = ["signals: not heard, this is a forked child"]
-        self.stop._forget()
-        self.stop._wakers.clear()
 
     def describe(self) -> tuple[str, ...]:
         """Return what is heard, signal by signal."""
@@ -223,7 +227,7 @@ class SignalEar:
         except (RecursionError, MemoryError):
             stop.asked = True  # the deepest point of a recursion: the flag is all that can be had
         if stop.ending:
-            _finish.exit_now(request)  # the thread has decided, and waits for us to do it: only the main thread can
+            stop._exit(request)  # the thread has decided, and waits for us to do it: only the main thread can
         chained = self._chained(self.previous[number])
         if chained is not None:
             self._call(chained, number, frame)

@@ -178,6 +178,7 @@ class Stop(Core):
         if deadline is not None and self._told is None:
             wanted = self._extra_s + self._clock() + seconds - deadline
             self._extra_s = max(self._extra_s, min(wanted, self.policy.extend_max_s))
+            self._wake()
         self._say(News(self._clock(), None, "need", seconds, why))
         return self.left()
 
@@ -189,7 +190,7 @@ class Stop(Core):
         """
         if self.hurry or not self.asked:
             return False
-        self._in_turn(None, self._refuse)
+        self._in_turn(self._refuse)
         if self._wake_fd is not None:
             self._wake_fd.reset()
         self._say(News(self._clock(), None, "veto", None, reason))
@@ -255,6 +256,18 @@ class Stop(Core):
         self._ears.append(ear)
         ear.start(self)
 
+    def _in_child(self) -> None:
+        """Begin anew in a forked child: what was asked, what waits and what must be cleaned up is its parent's."""
+        self._forget()
+        self._ears.clear()
+        self._wakers.clear()
+        self._dying.clear()
+        self._listeners.clear()
+        self._stack = None
+        if self._wake_fd is not None:
+            self._wake_fd.close()
+            self._wake_fd = None
+
     def close(self) -> None:
         """Hear no more, and restore what was there before. More than once is allowed."""
         if self._closed:
@@ -294,13 +307,13 @@ class Shield:
 
     def __enter__(self) -> None:
         stop = self._stop
-        now = stop._clock()  # noqa: SLF001  # a part of Stop
+        now = stop._clock()  # a part of Stop
         self.until = now + self._limit_s
-        stop._shields.append(self)  # noqa: SLF001
+        stop._shields.append(self)
         if stop.asked:
-            stop._say(News(now, None, "shield", self._limit_s, self._why))  # noqa: SLF001
+            stop._say(News(now, None, "shield", self._limit_s, self._why))
 
     def __exit__(self, *_error: object) -> None:
-        self._stop._shields.remove(self)  # noqa: SLF001
-        if self._stop._held:  # noqa: SLF001
-            self._stop._tick()  # noqa: SLF001
+        self._stop._shields.remove(self)
+        if self._stop._held:
+            self._stop._tick()

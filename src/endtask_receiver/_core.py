@@ -59,6 +59,7 @@ class Core:
         "_latch",
         "_log",
         "_overdue",
+        "_refused",
         "_shields",
         "_told",
         "_vetoed",
@@ -97,6 +98,7 @@ class Core:
         self._counted: list[StopRequest] = []
         self._inbox: list[Callable[[], object]] = []
         self._held: list[StopRequest] = []
+        self._refused: StopRequest | None = None  # the last one; perhaps it has not been counted yet
         self._shields: list[Shield] = []
         self._last_s: float | None = None
         self._told: float | None = None
@@ -155,12 +157,16 @@ class Core:
             if self._vetoed:
                 self._refuse()  # an echo of what was refused already
             return
-        if not self._first:  # a veto came in between
+        if not self._first and request is not self._refused:  # a veto came in between, of an earlier one
             self._first.append(request)
             self.asked = True
             _open(self._latch)
         if len(self._log) < _LOG_MAX:
             self._log.append(request)
+        if request is self._refused:  # whoever was woken by it has refused it before it was counted
+            self._counted.append(request)
+            self._last_s = request.at
+            return
         if request.deadline is not None:
             self._told = request.deadline if self._told is None else min(self._told, request.deadline)
         before, self._last_s = self._last_s, request.at
@@ -218,6 +224,7 @@ class Core:
     def _refuse(self) -> None:
         """Go back to the beginning, but for the count (only in turn)."""
         self._vetoed = True
+        self._refused = self.request
         self._first.clear()
         self._told, self._extra_s, self._overdue = None, 0.0, False
         self._latch = _closed_latch()
@@ -259,6 +266,8 @@ class Core:
         if first is None:
             return None
         told = self._told
+        if told is None:
+            told = first.deadline  # whoever is woken by the request may be here before it is counted
         return first.at + self.grace_s + self._extra_s if told is None else told
 
     def wait(self, timeout_s: float | None = None) -> bool:

@@ -117,6 +117,7 @@ class SignalEar:
         self._lines = {n: _Line(n) for n in numbers}
         self._followers: list[SignalEar] = []  # ears of a `listen` within ours, for which the descriptor is not free
         self._leader: SignalEar | None = None
+        self._watched = False  # a thread, ours or that of a `listen` around this one, reads the descriptor
         self._unblocked: set[int] = set()
         self._said: list[str] = []
         self._deaf = False  # closed, or in a forked child
@@ -163,6 +164,7 @@ class SignalEar:
         if before == -1:
             watcher.on_byte = self._on_byte
             self.watcher = watcher
+            self._watched = True
             self._said.append("wake-up descriptor: a thread watches it")
         else:
             signal.set_wakeup_fd(before)
@@ -173,7 +175,8 @@ class SignalEar:
         """Hear also what the thread of an outer `listen` hears."""
         self._leader = leader
         leader._followers.append(self)
-        if leader.watcher is not None or leader._leader is not None:
+        if leader._watched:
+            self._watched = True
             self._said.append("wake-up descriptor: the thread of the `listen` around this one watches it")
 
     def close(self) -> None:
@@ -181,13 +184,15 @@ class SignalEar:
         _fork.leave(self)
         if self._leader is not None:
             self._leader._followers.remove(self)
-        if _may_handle():
+        restored = _may_handle()
+        if restored:
             self.restore()
             if self._unblocked:
                 signal.pthread_sigmask(signal.SIG_BLOCK, self._unblocked)
         self._deaf = True  # a handler that could not be removed passes on from now
         if self.watcher is not None:
-            self.watcher.close()
+            # Python still writes into a pipe that could not be removed; its number must not become another file's.
+            self.watcher.close(keep_pipe=not restored)
 
     def restore(self) -> None:
         """Restore dispositions and descriptor (in the main thread, also of a forked child)."""
@@ -217,13 +222,14 @@ class SignalEar:
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Be the handler: between two bytecodes of the main thread, whatever it is doing."""
-        if self._deaf:
-            self._pass_on(number, frame)
-            return
         stop, line = self.stop, self._lines[number]
+        if self._deaf:
+            if not (self._watched and line.by_handler()):  # else the thread had heard it before our end
+                self._pass_on(number, frame)
+            return
         request = StopRequest(stop._clock(), "signal", name=line.name)
         try:
-            stop._heard(request, line.by_handler if self.watcher is not None else None)
+            stop._heard(request, line.by_handler if self._watched else None)
         except (RecursionError, MemoryError):
             stop.asked = True  # the deepest point of a recursion: the flag is all that can be had
         if stop.ending:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from _thread import get_ident
+from _thread import allocate_lock, get_ident
 
 from endtask_receiver._core import Core
 from endtask_receiver._request import News, StopRequest
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from endtask_receiver._wake import WakeFd
 
     T = TypeVar("T")
+
+
+_TURN_S = 1.0  # a bound, should the one who counts be the caller's own frame: a waker that refuses
 
 
 class StopRequested(BaseException):
@@ -190,7 +193,15 @@ class Stop(Core):
         """
         if self.hurry or not self.asked:
             return False
-        self._in_turn(self._refuse)
+        done = allocate_lock()
+        done.acquire()
+
+        def refuse() -> None:
+            self._refuse()
+            done.release()
+
+        self._in_turn(refuse)
+        done.acquire(True, _TURN_S)  # if another thread is just counting, it does this, too: in microseconds
         if self._wake_fd is not None:
             self._wake_fd.reset()
         self._say(News(self._clock(), None, "veto", None, reason))

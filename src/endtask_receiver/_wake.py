@@ -35,8 +35,8 @@ class WakeFd:
     def reset(self) -> None:
         """Make it unreadable again, unless somebody has asked anew."""
         try:
-            while self._reader.recv(4096):
-                pass
+            while True:
+                self._reader.recv(4096)
         except BlockingIOError:
             pass  # ignored: it is empty, which is the aim
         if self._stop.asked:

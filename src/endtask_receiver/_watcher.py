@@ -10,6 +10,7 @@ import sys
 
 assert sys.platform != "win32"
 
+import fcntl
 import os
 import select
 import signal
@@ -29,13 +30,14 @@ class Watcher:
     """Waits on a pipe of its own, which takes numbers of signals, and on any number of other descriptors."""
 
     def __init__(self) -> None:
-        self.read_fd, self.write_fd = os.pipe()
+        self.read_fd, self.write_fd = (_away(fd) for fd in os.pipe())
         os.set_blocking(self.read_fd, False)
         os.set_blocking(self.write_fd, False)
         self.on_byte: Callable[[int], object] | None = None
         self._others: dict[int, tuple[int, Callable[[int], bool]]] = {}
         self._closing = False
         self._abandoned = False
+        self._kept = False
         self._thread: int | None = None
         self._ended = allocate_lock()
         self._stop: Stop
@@ -69,11 +71,16 @@ class Watcher:
         except OSError:
             pass  # ignored: the pipe is full, so the thread will wake anyway; or it is closed, and nobody has to wake
 
-    def close(self) -> None:
-        """End the thread, and close the pipe when nobody can use it any more."""
+    def close(self, *, keep_pipe: bool = False) -> None:
+        """End the thread, and close the pipe when nobody can use it any more.
+
+        Args:
+            keep_pipe: Somebody still writes into it.
+        """
         if self._closing:
             return
         self._closing = True
+        self._kept = keep_pipe
         if self._ended.locked():
             self._stop.remove_waker(self.poke)
             self.poke()
@@ -91,6 +98,8 @@ class Watcher:
         self._close_pipe()
 
     def _close_pipe(self) -> None:
+        if self._kept:
+            return
         os.close(self.read_fd)
         os.close(self.write_fd)
 
@@ -123,3 +132,12 @@ class Watcher:
             for number in numbers:
                 if number:
                     self.on_byte(number)
+
+
+def _away(fd: int) -> int:
+    """Return the descriptor under a number that is none of the standard streams: a daemon has closed them, and code may still write there."""
+    if fd > 2:
+        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved

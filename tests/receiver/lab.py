@@ -1,0 +1,131 @@
+"""Real programs that listen: started from source text, read line by line, asked by signals, and ended whatever happens."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+LIMIT_S = float(os.environ.get("ENDTASK_LIMIT_S", "60"))  # no test waits longer for anything; generous for loaded machines
+
+
+class Program:
+    """One running program; a context manager that leaves nothing behind."""
+
+    def __init__(
+        self,
+        code: str,
+        *words: str,
+        prefix: Sequence[str] = (),
+        python: str = sys.executable,
+        stdin: int | None = subprocess.DEVNULL,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the program
+        self._rest = b""
+        self.process = subprocess.Popen(
+            [*prefix, python, "-X", "faulthandler", "-c", textwrap.dedent(code), *words],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+        )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self._errors.close()
+
+    def line(self) -> str:
+        """Return the next line that it prints.
+
+        Raises:
+            AssertionError: It ended, or said nothing.
+        """
+        assert self.process.stdout is not None
+        fd = self.process.stdout.fileno()
+        end = time.monotonic() + LIMIT_S
+        while b"\n" not in self._rest:
+            if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise AssertionError(f"it said nothing in {LIMIT_S:g} s; {self.errors()}")
+            data = os.read(fd, 65536)
+            if not data:
+                raise AssertionError(f"it has ended with {self.process.wait()}; it said {self._rest!r}; {self.errors()}")
+            self._rest += data
+        line, self._rest = self._rest.split(b"\n", 1)
+        return line.decode()
+
+    def expect(self, *lines: str) -> None:
+        """Read lines, which must be these."""
+        for wanted in lines:
+            got = self.line()
+            assert wanted == got, f"{self.errors()}"
+
+    def send(self, number: int = signal.SIGTERM) -> float:
+        """Send a signal, and return when."""
+        at = time.monotonic()
+        self.process.send_signal(number)
+        return at
+
+    def end(self) -> tuple[int, list[str]]:
+        """Wait for its end.
+
+        Returns:
+            Its status as `subprocess` tells it, and the lines that it has printed since.
+        """
+        status = self.process.wait(LIMIT_S)
+        assert self.process.stdout is not None
+        rest = self._rest + self.process.stdout.read()
+        return status, rest.decode().splitlines()
+
+    def errors(self) -> str:
+        """Return what it has written to its standard error."""
+        self._errors.seek(0)
+        return self._errors.read()
+
+    def ends(self, status: int, *lines: str) -> None:
+        """Wait for its end, which must be this, without a word on standard error."""
+        assert (status, list(lines)) == self.end(), self.errors()
+        assert self.errors() == ""
+
+
+def proc_status(pid: int, field: str) -> int:
+    """Return a mask of signals out of `/proc/PID/status`."""
+    with open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith(field + ":"):
+                return int(line.split()[1], 16)
+    raise AssertionError(field)
+
+
+def interpreters() -> Iterator[str]:
+    """Yield the interpreters of this machine that the receiver must work with, the one that runs the tests first."""
+    import shutil
+
+    yield sys.executable
+    for minor in range(9, 15):
+        if minor != sys.version_info[1]:
+            found = shutil.which(f"python3.{minor}")
+            if found is not None:
+                yield found

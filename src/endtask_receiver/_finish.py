@@ -61,6 +61,10 @@ def status_of(stop: Stop, how: int | str | None) -> tuple[int, int]:
         return how, 0
     if how not in {None, "signal", "status"}:
         raise ValueError(f"how is `signal`, `status` or an exit status; got {how!r}")
+    if sys.platform == "win32":
+        from endtask_receiver import _win_finish
+
+        return _win_finish.status_of(stop.request, how), 0
     number = _number(stop.request)
     return (128 + number if number else 0), (number if how != "status" and number in _fatal() else 0)
 
@@ -96,7 +100,8 @@ class _Death:
         self._process = os.getpid()
         self._getpid = os.getpid
         self._kill = os.kill
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (number,))
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (number,))
 
     def __del__(self) -> None:
         # The interpreter has set all handlers to the default action before it empties the modules.
@@ -124,5 +129,6 @@ def die_by(number: int) -> None:
         # Only the main thread can do that. It is told by its own handler that the process ends; it may be in a long call.
         allocate_lock().acquire(timeout=_MAIN_THREAD_S)
         return
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (number,))
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (number,))
     os.kill(os.getpid(), number)

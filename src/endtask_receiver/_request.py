@@ -43,7 +43,7 @@ class StopRequest(_Value):
     """Somebody asked this process to stop.
 
     Attributes:
-        channel: How it came: `signal`, `console`, `window`, `event`, `service`, `stdin`, `parent`, `channel` (endtask's), `program`.
+        channel: How it came: `signal`, `console`, `window`, `session-end`, `event`, `service`, `stdin`, `parent`, `channel` (endtask's), `program`.
         name: The mechanism as the operating system spells it: `SIGTERM`, `CTRL_CLOSE_EVENT`, `WM_CLOSE`; else a word.
         at: When it was heard, on the monotonic clock, in seconds.
         deadline: When the requester wants us gone, on the same clock; None if it did not say.

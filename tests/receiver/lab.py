@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
 import time
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False
+import pytest
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 LIMIT_S = float(os.environ.get("ENDTASK_LIMIT_S", "60"))  # no test waits longer for anything; generous for loaded machines
 
@@ -119,13 +123,23 @@ def proc_status(pid: int, field: str) -> int:
     raise AssertionError(field)
 
 
-def interpreters() -> Iterator[str]:
-    """Yield the interpreters of this machine that the receiver must work with, the one that runs the tests first."""
-    import shutil
+MINORS = range(9, 15)
 
-    yield sys.executable
-    for minor in range(9, 15):
-        if minor != sys.version_info[1]:
-            found = shutil.which(f"python3.{minor}")
-            if found is not None:
-                yield found
+
+def interpreter(minor: int) -> str:
+    """Return an interpreter of Python 3.*minor*; skips the test, with the reason, where there is none."""
+    if minor == sys.version_info[1]:
+        return sys.executable
+    root = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
+    wanted = [*sorted(glob.glob(f"{root}/versions/3.{minor}.*/bin/python")), shutil.which(f"python3.{minor}") or ""]
+    for path in wanted:
+        if path and subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return path
+    pytest.skip(f"there is no Python 3.{minor} here")
+
+
+def folder_of_the_receiver() -> str:
+    """Return the folder from which the receiver is imported in these tests."""
+    import endtask_receiver
+
+    return os.path.dirname(os.path.dirname(endtask_receiver.__file__))

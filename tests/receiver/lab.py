@@ -92,6 +92,24 @@ class Program:
         self.process.send_signal(number)
         return at
 
+    def settle(self) -> None:
+        """Wait until its main thread sleeps, or has computed for a while: it is in the call that the test is about.
+
+        Raises:
+            AssertionError: It does neither.
+        """
+        end, asleep, began = time.monotonic() + LIMIT_S, 0, None
+        while time.monotonic() < end:
+            with open(f"/proc/{self.pid}/task/{self.pid}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+            ticks = int(fields[11]) + int(fields[12])
+            began = ticks if began is None else began
+            asleep = asleep + 1 if fields[0] == "S" else 0
+            if asleep == 5 or ticks - began > 20:
+                return
+            time.sleep(0.01)  # nobody tells when a process falls asleep
+        raise AssertionError("it neither sleeps nor computes")
+
     def end(self) -> tuple[int, list[str]]:
         """Wait for its end.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from endtask_receiver._request import Policy
     from endtask_receiver._wake import WakeFd
 
+    S = TypeVar("S", bound="Stop")
     T = TypeVar("T")
 
 
@@ -290,7 +291,7 @@ class Stop(Core):
         if self._wake_fd is not None:
             self._wake_fd.close()
 
-    def __enter__(self) -> Stop:
+    def __enter__(self: S) -> S:
         return self
 
     def __exit__(

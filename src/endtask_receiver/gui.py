@@ -40,15 +40,16 @@ def _tk_descriptor(stop: Stop, root: tkinter.Misc, callback: Callable[[], object
     import tkinter  # noqa: ICN001  # likewise
 
     fd = stop.fileno()
+    interpreter: Any = root.tk  # what follows is only there where `tk` has looked for it
 
     def forget() -> None:
-        root.tk.deletefilehandler(fd)
+        interpreter.deletefilehandler(fd)
 
     def fire(_fd: object, _events: object) -> None:
         forget()  # once; the descriptor stays readable
         callback()
 
-    root.tk.createfilehandler(fd, tkinter.READABLE, fire)
+    interpreter.createfilehandler(fd, tkinter.READABLE, fire)
     return forget
 
 

@@ -19,7 +19,11 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LIMIT_S = float(os.environ.get("ENDTASK_LIMIT_S", "60"))  # no test waits longer for anything; generous for loaded machines
+    from typing_extensions import Self
+
+LIMIT_S = float(
+    os.environ.get("ENDTASK_LIMIT_S", "60")
+)  # no test waits longer for anything; generous for loaded machines
 
 
 class Program:
@@ -48,7 +52,7 @@ class Program:
     def pid(self) -> int:
         return self.process.pid
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -75,7 +79,9 @@ class Program:
                 raise AssertionError(f"it said nothing in {LIMIT_S:g} s; {self.errors()}")
             data = os.read(fd, 65536)
             if not data:
-                raise AssertionError(f"it has ended with {self.process.wait()}; it said {self._rest!r}; {self.errors()}")
+                raise AssertionError(
+                    f"it has ended with {self.process.wait()}; it said {self._rest!r}; {self.errors()}"
+                )
             self._rest += data
         line, self._rest = self._rest.split(b"\n", 1)
         return line.decode()

@@ -60,7 +60,7 @@ class Things:
         self.there: queue.Queue[int] = queue.Queue()
         self.back: queue.Queue[int] = queue.Queue()
         threading.Thread(target=self._echo, daemon=True).start()
-        self.log = logging.Logger("storm")
+        self.log = logging.getLogger("storm")
         self.log.addHandler(logging.StreamHandler(open(os.devnull, "w")))  # noqa: SIM115  # as long as the program
         self.kinds: list[Callable[[Stop], None]] = [
             self.wait,

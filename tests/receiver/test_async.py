@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 import trio
+
 from endtask_receiver import Policy, Stop, StopRequest, aio, anyio_, listen, trio_
 from endtask_receiver.testing import fake
 
@@ -18,22 +19,24 @@ from .lab import LIMIT_S, MINORS, Program, folder_of_the_receiver, interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from typing import Any
+    from typing import Any, TypeAlias
+
+    Runner: TypeAlias = tuple[Callable[[Coroutine[Any, Any, object]], object], Any]
 
 pytestmark = [pytest.mark.real]
 
 # Each: how to run a coroutine, and the module for its loop.
-LOOPS = {
+LOOPS: dict[str, Runner] = {
     "asyncio": (asyncio.run, aio),
     "trio": (lambda main: trio.run(lambda: main), trio_),
     "anyio on asyncio": (lambda main: anyio.run(lambda: main, backend="asyncio"), anyio_),
     "anyio on trio": (lambda main: anyio.run(lambda: main, backend="trio"), anyio_),
 }
-Runner = "tuple[Callable[[Coroutine[Any, Any, object]], object], Any]"
 
 
 @pytest.fixture(params=list(LOOPS))
 def loop(request: pytest.FixtureRequest) -> Runner:
+    """How to run a coroutine, and the module for its loop."""
     return LOOPS[request.param]
 
 
@@ -259,7 +262,7 @@ def test_an_error_within_the_block_is_no_cancellation(loop: Runner) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="before Python 3.11 nobody can tell who has cancelled")
 def test_a_cancellation_by_somebody_else_goes_through() -> None:
-    """asyncio counts who cancels."""
+    """Asyncio counts who cancels."""
 
     async def block(stop: Stop, entered: asyncio.Event) -> None:
         async with aio.cancel_on_stop(stop):
@@ -286,6 +289,7 @@ def test_a_fake_is_awaited_as_well() -> None:
         with fake() as stop:
             asyncio.get_running_loop().call_soon(stop.ask, "test")
             return (await stop).reason
+        raise AssertionError
 
     assert asyncio.run(main()) == "test"
 
@@ -317,7 +321,9 @@ with listen() as stop:
 @pytest.mark.parametrize("minor", MINORS)
 def test_a_server_of_asyncio_stops_at_a_signal(minor: int) -> None:
     """With an idle loop: nothing but the signal wakes it."""
-    with Program(f"import sys; sys.path.append({folder_of_the_receiver()!r})\n" + ASYNCIO, python=interpreter(minor)) as program:
+    with Program(
+        f"import sys; sys.path.append({folder_of_the_receiver()!r})\n" + ASYNCIO, python=interpreter(minor)
+    ) as program:
         program.expect("ready")
         program.send()
         program.ends(0, "SIGTERM")

@@ -42,8 +42,10 @@ CALLS = {
     "lock with a limit": ("lock = threading.Lock(); lock.acquire()", "lock.acquire(timeout=1000)"),
     "with lock": ("lock = threading.Lock(); lock.acquire(); release = lock.release", "lock.__enter__()"),
     "RLock in use elsewhere": (
-        "lock = threading.RLock(); t = threading.Thread(target=lambda: (lock.acquire(), time.sleep(1000)), daemon=True); t.start()\n"
-        "while lock.acquire(False): lock.release()",
+        (
+            "lock = threading.RLock(); t = threading.Thread(target=lambda: (lock.acquire(), time.sleep(1000)), daemon=True); t.start()\n"
+            "while lock.acquire(False): lock.release()"
+        ),
         "lock.acquire()",
     ),
     "Event": ("event = threading.Event()", "event.wait(1000)"),
@@ -69,8 +71,14 @@ CALLS = {
     "readline of a socket": ("import socket; a, b = socket.socketpair(); f = a.makefile()", "f.readline()"),
     "accept": ("import socket; s = socket.create_server(('127.0.0.1', 0))", "s.accept()"),
     "select": ("import select, socket; a, b = socket.socketpair()", "select.select([a], [], [])"),
-    "poll": ("import select, socket; a, b = socket.socketpair(); p = select.poll(); p.register(a, select.POLLIN)", "p.poll()"),
-    "epoll": ("import select, socket; a, b = socket.socketpair(); p = select.epoll(); p.register(a, select.EPOLLIN)", "p.poll()"),
+    "poll": (
+        "import select, socket; a, b = socket.socketpair(); p = select.poll(); p.register(a, select.POLLIN)",
+        "p.poll()",
+    ),
+    "epoll": (
+        "import select, socket; a, b = socket.socketpair(); p = select.epoll(); p.register(a, select.EPOLLIN)",
+        "p.poll()",
+    ),
     "selectors": (
         "import selectors, socket; a, b = socket.socketpair(); s = selectors.DefaultSelector(); s.register(a, 1)",
         "s.select()",
@@ -86,16 +94,21 @@ CALLS = {
         "fcntl.flock(g, fcntl.LOCK_EX)",
     ),
     "lockf": (
-        "import fcntl, subprocess, tempfile; f = tempfile.NamedTemporaryFile()\n"
-        "c = subprocess.Popen([sys.executable, '-c', 'import fcntl, sys\\n"
-        "f = open(sys.argv[1], \"r+\"); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()', f.name], "
-        "stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
-        "c.stdout.readline()",
+        (
+            "import fcntl, subprocess, tempfile; f = tempfile.NamedTemporaryFile()\n"
+            "c = subprocess.Popen([sys.executable, '-c', 'import fcntl, sys\\n"
+            'f = open(sys.argv[1], "r+"); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()\', f.name], '
+            "stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+            "c.stdout.readline()"
+        ),
         "fcntl.lockf(f, fcntl.LOCK_EX)",
     ),
     "serve_forever": ("import socketserver; s = socketserver.TCPServer(('127.0.0.1', 0), None)", "s.serve_forever()"),
     "Popen.wait": ("import subprocess; c = subprocess.Popen(CHILD, stdin=subprocess.PIPE)", "c.wait()"),
-    "Popen.wait with a limit": ("import subprocess; c = subprocess.Popen(CHILD, stdin=subprocess.PIPE)", "c.wait(1000)"),
+    "Popen.wait with a limit": (
+        "import subprocess; c = subprocess.Popen(CHILD, stdin=subprocess.PIPE)",
+        "c.wait(1000)",
+    ),
     "communicate": (
         "import subprocess; c = subprocess.Popen(CHILD, stdout=subprocess.PIPE, stdin=subprocess.PIPE); k = os.dup(c.stdin.fileno())",
         "c.communicate()",
@@ -104,8 +117,10 @@ CALLS = {
     "waitpid": ("import subprocess; c = subprocess.Popen(CHILD, stdin=subprocess.PIPE)", "os.waitpid(c.pid, 0)"),
     "os.system": ("", "os.system('cat')"),
     "sqlite's busy wait": (
-        "import sqlite3, tempfile; d = tempfile.mkdtemp(); p = d + '/db'; a = sqlite3.connect(p)\n"
-        "b = sqlite3.connect(p, timeout=1000); a.execute('begin exclusive')",
+        (
+            "import sqlite3, tempfile; d = tempfile.mkdtemp(); p = d + '/db'; a = sqlite3.connect(p)\n"
+            "b = sqlite3.connect(p, timeout=1000); a.execute('begin exclusive')"
+        ),
         "b.execute('begin exclusive')",
     ),
     "a query of sqlite": (
@@ -113,7 +128,10 @@ CALLS = {
         "a.execute('with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n')",
     ),
     "hashlib": ("import hashlib; data = bytes(300_000_000)", "[hashlib.sha512(data) for _ in range(1000)]"),
-    "zlib": ("import random, zlib; data = random.randbytes(10_000_000)", "[zlib.compress(data, 9) for _ in range(1000)]"),
+    "zlib": (
+        "import random, zlib; data = random.randbytes(10_000_000)",
+        "[zlib.compress(data, 9) for _ in range(1000)]",
+    ),
     "signal.pause": ("", "signal.pause(); time.sleep(1000)"),
     "a C call through ctypes": ("import ctypes; c = ctypes.CDLL(None)", "c.sleep(1000); c.sleep(1000)"),
     "a regular expression": ("import re", "re.match('(a+)+b', 'a' * 60)"),

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+
 from endtask_receiver import CleanupError, News
 from endtask_receiver.children import ChildLeftError, Children
 from endtask_receiver.testing import fake
@@ -55,7 +56,7 @@ def test_a_step_without_a_name_or_a_function_name_is_shown_as_it_is() -> None:
 
 
 def test_a_step_without_a_budget_runs_in_the_thread_that_cleans_up() -> None:
-    """sqlite and windows may only be closed by the thread that opened them."""
+    """Sqlite and windows may only be closed by the thread that opened them."""
     threads: list[threading.Thread] = []
     with fake() as stop:
         stop.cleanup(lambda: threads.append(threading.current_thread()))
@@ -99,7 +100,10 @@ def test_no_step_may_take_more_than_is_left_to_the_deadline() -> None:
 def test_all_steps_run_whatever_the_others_do_and_the_error_comes_at_the_end() -> None:
     """Nothing is swallowed."""
     done: list[str] = []
-    with pytest.raises(CleanupError, match="failed after 0.00 s .ZeroDivisionError: .*; .*KeyError") as raised, fake() as stop:
+    with (
+        pytest.raises(CleanupError, match=r"failed after 0.00 s .ZeroDivisionError: .*; .*KeyError") as raised,
+        fake() as stop,
+    ):
         stop.cleanup(done.append, "first")
         stop.cleanup({}.__getitem__, "x", budget_s=20)
         stop.cleanup(lambda: 1 // 0)
@@ -144,6 +148,7 @@ IGNORES = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('
 
 @pytest.fixture
 def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """The children of a test, which are gone after it."""
     found: list[subprocess.Popen[str]] = []
     yield found
     for child in found:
@@ -155,6 +160,7 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def start(started: list[subprocess.Popen[str]], code: str) -> subprocess.Popen[str]:
+    """Start a child that says when it is ready."""
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     started.append(child)
     assert child.stdout is not None
@@ -187,7 +193,10 @@ def test_children_are_asked_in_turn_the_last_one_first(started: list[subprocess.
 def test_a_child_that_stays_is_reported_and_not_killed(started: list[subprocess.Popen[str]]) -> None:
     """Force is the caller's decision."""
     child = start(started, IGNORES)
-    with pytest.raises(CleanupError, match="was asked and still runs after 0.1 s") as raised, fake(real_time=True) as stop:
+    with (
+        pytest.raises(CleanupError, match=r"was asked and still runs after 0.1 s") as raised,
+        fake(real_time=True) as stop,
+    ):
         Children(stop).add(child, budget_s=0.1, name="deaf")
         stop.ask()
     error = raised.value.steps[0].error

@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+
 from endtask_receiver import listen
 
 from .lab import LIMIT_S, Program, proc_status
@@ -26,6 +27,7 @@ LOOP = """
 
 
 def loop(args: str = "") -> str:
+    """Return a program that waits for one request."""
     return LOOP.format(args=args)
 
 
@@ -72,7 +74,7 @@ def test_a_real_time_signal_has_a_name_and_a_number() -> None:
 @pytest.mark.parametrize("word", ["NOSUCH", "KILL", "STOP", "signal", 9])
 def test_what_nobody_can_hear_is_an_error(word: str | int) -> None:
     """At once, not when it is too late."""
-    with pytest.raises(ValueError, match="there is no signal|nobody can hear"):
+    with pytest.raises(ValueError, match=r"there is no signal|nobody can hear"):
         listen(signals=[word])
 
 
@@ -342,7 +344,7 @@ def test_a_descriptor_that_somebody_has_stays_theirs() -> None:
 
 
 def test_a_descriptor_that_somebody_takes_from_us_stays_theirs() -> None:
-    """asyncio does that when a program calls `add_signal_handler`."""
+    """Asyncio does that when a program calls `add_signal_handler`."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     try:
@@ -663,11 +665,7 @@ def test_garbage_on_the_descriptor_changes_nothing() -> None:
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sub-interpreters cannot be made here")
 def test_a_sub_interpreter_hears_no_signals() -> None:
     """And says so."""
-    code = (
-        "from endtask_receiver import listen\n"
-        "with listen() as stop:\n"
-        "    print(*stop.ears)\n"
-    )
+    code = "from endtask_receiver import listen\nwith listen() as stop:\n    print(*stop.ears)\n"
     with Program(
         f"""
         try:

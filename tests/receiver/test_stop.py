@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+
 from endtask_receiver import News, Policy, Stop, StopRequest, StopRequested
 from endtask_receiver.testing import FakeStop, fake
 
@@ -30,16 +31,19 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
+    """The time of a test."""
     return Clock()
 
 
 @pytest.fixture
 def ended() -> list[StopRequest]:
+    """What would have ended the process."""
     return []
 
 
 @pytest.fixture
 def stop(clock: Clock, ended: list[StopRequest]) -> Iterator[Stop]:
+    """A stop in that time."""
     made = Stop(10.0, clock=clock, end=ended.append)
     yield made
     made.close()
@@ -344,13 +348,13 @@ def test_checkpoints_within_the_cleanup_do_not_raise() -> None:
     """It would be cut by the very request that it answers."""
     done: list[int] = []
 
-    def save() -> None:
+    def save(stop: Stop) -> None:
         stop.checkpoint()
         done.append(1)
 
-    with fake() as stop:
-        stop.cleanup(save)
-        stop.ask()
+    with fake() as each:
+        each.cleanup(save, each)
+        each.ask()
     assert done == [1]
 
 
@@ -607,6 +611,7 @@ def test_a_waker_is_called_for_the_first_and_for_the_urgent(stop: Stop, clock: C
 
 
 def readable(stop: Stop) -> bool:
+    """Return whether a loop would be woken."""
     return bool(select.select([stop.fileno()], [], [], 0)[0])
 
 

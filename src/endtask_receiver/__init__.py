@@ -75,8 +75,12 @@ def listen(
 
         ears = _posix.ears(signals, stdin=stdin, parent=parent, watch=watch, fork=fork)
     stop = Stop(grace_s, policy, name, end=_finish.exit_now)
-    for ear in ears:
-        stop._attach(ear)  # the ears are ours
+    try:
+        for ear in ears:
+            stop._attach(ear)
+    except BaseException:  # no descriptor is free, or a Ctrl+C came before we could hear it
+        stop.close()
+        raise
     return stop
 
 

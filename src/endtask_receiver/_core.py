@@ -216,7 +216,7 @@ class Core:
         for last in tuple(self._dying):
             try:
                 last()
-            except Exception:  # noqa: BLE001  # nothing may keep the process from ending
+            except BaseException:  # noqa: BLE001  # nothing may keep the process from ending
                 self.faults += 1
         if self._end is not None:
             self._end(request)
@@ -243,7 +243,7 @@ class Core:
         for waker in tuple(self._wakers):
             try:
                 waker()
-            except Exception:  # noqa: BLE001  # a handler never raises; whoever gave us this waker finds the count in `faults`
+            except BaseException:  # noqa: BLE001  # a handler never raises; whoever gave us this waker finds the count in `faults`
                 self.faults += 1
 
     # ------------------------------------------------------------------ noticing

@@ -126,8 +126,11 @@ def die_by(number: int) -> None:
     try:
         signal.signal(number, signal.SIG_DFL)
     except ValueError:
-        # Only the main thread can do that. It is told by its own handler that the process ends; it may be in a long call.
-        allocate_lock().acquire(timeout=_MAIN_THREAD_S)
+        # Only the main thread can do that. Its handler is called once more, and sees that the process ends; it may be in a long call.
+        os.kill(os.getpid(), number)
+        never = allocate_lock()
+        never.acquire()
+        never.acquire(timeout=_MAIN_THREAD_S)
         return
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (number,))

@@ -227,11 +227,12 @@ class SignalEar:
             if not (self._watched and line.by_handler()):  # else the thread had heard it before our end
                 self._pass_on(number, frame)
             return
-        request = StopRequest(stop._clock(), "signal", name=line.name)
         try:
+            request = StopRequest(stop._clock(), "signal", name=line.name)
             stop._heard(request, line.by_handler if self._watched else None)
         except (RecursionError, MemoryError):
-            stop.asked = True  # the deepest point of a recursion: the flag is all that can be had
+            stop.asked = True  # the deepest point of a recursion: the flag is all that the handler can do; the thread does the rest
+            return
         if stop.ending:
             stop._exit(request)  # the thread has decided, and waits for us to do it: only the main thread can
         chained = self._chained(self.previous[number])

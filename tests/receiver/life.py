@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 
-from endtask_receiver import Stop, listen
+from endtask_receiver import Stop, StopRequested, listen
 
 
 def say(word: str) -> None:
@@ -64,11 +64,13 @@ def main() -> None:
         thread = threading.Thread(target=stop.wait, args=(0.01,))
         thread.start()
         stop.cleanup(thread.join)
-        work(stop)
         if how == "finish":
-            stop.finish()
-    if how == "finish":  # a checkpoint has ended the block, and with it the cleanup is done
-        stop.finish()
+            try:
+                work(stop)
+            except StopRequested:
+                pass
+            stop.finish()  # within the block: so it hears until the interpreter is gone
+        work(stop)
 
 
 late = Late()

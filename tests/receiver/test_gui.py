@@ -11,6 +11,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+
 from endtask_receiver import gui
 from endtask_receiver.testing import fake
 

@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
 from endtask_receiver import listen
 
 from .lab import LIMIT_S, Program, proc_status
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -421,31 +425,28 @@ def test_the_window_is_between_requests_and_not_between_ears(watch: bool) -> Non
         program.ends(0, "1 False")
 
 
-def test_exit_at_once_while_the_main_thread_is_in_a_long_call() -> None:
+def test_exit_at_once_while_the_main_thread_is_in_a_long_call(tmp_path: Path) -> None:
     """It cannot die by the signal, since only the main thread may ask for that; it ends as a shell would tell it."""
     with Program(
-        """
-        import os, sqlite3, tempfile
+        f"""
+        import os, sqlite3
         from endtask_receiver import listen, Policy
-        with listen(policy=Policy(window_s=0.0)) as stop, tempfile.TemporaryDirectory() as folder:
+        with listen(policy=Policy(window_s=0.0)) as stop:
             stop.add_waker(lambda: os.write(1, b"heard\\n"))
-            path = os.path.join(folder, "data")
-            first, second = sqlite3.connect(path), sqlite3.connect(path, timeout=1000)
+            first, second = (sqlite3.connect({str(tmp_path / "data")!r}, timeout=1000) for _ in range(2))
             first.execute("begin exclusive")
-            for name in os.listdir(folder):
-                os.unlink(os.path.join(folder, name))
-            os.rmdir(folder)
             print("ready")
             second.execute("begin exclusive")
         """
     ) as program:
         program.expect("ready")
+        program.settle()
         program.send()
         program.expect("heard")
         program.send()
         program.expect("heard")
         program.send()
-        assert program.end()[0] == 143
+        assert program.end()[0] == 143, program.errors()
 
 
 def test_the_end_of_standard_input_asks() -> None:
@@ -639,6 +640,31 @@ def test_a_request_in_the_deepest_recursion_is_heard() -> None:
     ) as program:
         status, lines = program.end()
         assert (status, lines) == (0, ["True"])
+
+
+def test_without_a_free_descriptor_everything_is_as_it_was() -> None:
+    """The error is the caller's, and no handler is left behind."""
+    with Program(
+        """
+        import os, resource, signal, sys
+        import endtask_receiver._ends, endtask_receiver._posix
+        from endtask_receiver import listen
+        before = [signal.getsignal(n) for n in (1, 2, 15)]
+        def try_with(free, **options):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3 + free, 100))
+            try:
+                with listen(**options):
+                    return "listens"
+            except OSError as error:
+                return error.errno
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+                assert before == [signal.getsignal(n) for n in (1, 2, 15)]
+                assert signal.set_wakeup_fd(-1) == -1
+        print(try_with(1), try_with(2), try_with(3, parent=True), try_with(9, parent=True))
+        """
+    ) as program:
+        program.ends(0, "24 listens 24 listens")
 
 
 def test_garbage_on_the_descriptor_changes_nothing() -> None:

@@ -573,6 +573,21 @@ def test_the_echo_of_a_refused_request_is_refused_too(stop: Stop, clock: Clock) 
     assert stop.request is None
 
 
+def test_a_request_that_is_refused_before_it_is_counted_stays_refused(stop: Stop, clock: Clock) -> None:
+    """Whoever is woken may be faster than the count; the next one is the second nevertheless."""
+    refused: list[bool] = []
+    waker = lambda: refused.append(stop.veto("no"))  # noqa: E731  # removed below
+    stop.add_waker(waker)
+    ask_apart(stop, clock)
+    assert refused == [True]
+    assert not stop
+    assert stop.request is None
+    assert len(stop.requests) == 1
+    stop.remove_waker(waker)
+    ask_apart(stop, clock)
+    assert (stop.asked, stop.hurry) == (True, True)
+
+
 def test_a_request_that_meets_a_veto_is_heard(stop: Stop, clock: Clock) -> None:
     """It has set the flag already when the veto clears it; its count sets it again."""
     ask_apart(stop, clock)

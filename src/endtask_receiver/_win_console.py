@@ -9,10 +9,14 @@ The process ends by itself, and the waiting handler with it.
 
 Race: handlers are called under the lock that SetConsoleCtrlHandler takes too, on Windows and on Wine.
 Whoever takes a handler back while it waits, waits for it; so `close` leaves a waiting handler where it is, and that one takes itself back.
+
+Race: the system can call a handler after the interpreter has gone, which is a crash. So the ears close before that, in an `atexit` function;
+as it was registered by `listen`, those that the program has registered since then have run. After it the system does what it does without us.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import signal
@@ -70,10 +74,11 @@ class ConsoleEar:
         """Install the handler."""
         self._stop = stop
         _ears.append(self)
+        atexit.register(self.close)
         self._install()
 
     def _install(self) -> None:
-        """Install it; it then stays in memory, because at the end of the interpreter the system can still call it."""
+        """Install it; it then stays in memory, whatever becomes of us: the system may call it."""
         # COMPAT: Wine keeps the table when the console changes, Windows clears it; so the first call may fail, and nothing is there twice.
         if self._installed:
             calls.SetConsoleCtrlHandler(self._callback, False)
@@ -89,6 +94,7 @@ class ConsoleEar:
 
     def close(self) -> None:
         """Take the handler back; what was installed before it, hears again."""
+        atexit.unregister(self.close)
         if self in _ears:
             _ears.remove(self)
         with self._state:

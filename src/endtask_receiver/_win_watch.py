@@ -6,6 +6,7 @@ Measured from the event to Python code: 0.1 ms; RegisterWaitForSingleObject took
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from _thread import allocate_lock, get_ident, start_new_thread
@@ -53,7 +54,8 @@ class WatchEar:
         self._sources: tuple[tuple[Handle, Callable[[], object] | None], ...] = ()
         self._said: list[str] = []
         self._said_of_window: list[str] = []
-        self._closing = False
+        self._closed = False
+        self._closing = False  # the thread is to end
         self._holding = False
         self._thread = 0
         self._ready, self._ended = allocate_lock(), allocate_lock()
@@ -75,6 +77,7 @@ class WatchEar:
         self._ready.acquire()
         self._ended.acquire()
         stop.add_waker(self.poke)  # a request from inside the program brings a deadline too
+        atexit.register(self.close)  # no thread of ours is to meet the end of the interpreter
         start_new_thread(self._run, ())
         self._ready.acquire(True, _START_S)
 
@@ -111,7 +114,10 @@ class WatchEar:
 
     def close(self) -> None:
         """End the thread, and give up the names."""
-        self._closing = True
+        if self._closed:
+            return  # by `atexit`
+        atexit.unregister(self.close)
+        self._closed = self._closing = True
         if self in _listening:
             _listening.remove(self)
         self._stop.remove_waker(self.poke)

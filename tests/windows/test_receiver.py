@@ -241,6 +241,23 @@ def test_storm_of_messages_is_one_request(lab: Lab) -> None:
     assert cleaned(target, "window", "WM_CLOSE")
 
 
+@pytest.mark.parametrize("mode", ["finish", "asyncio"])
+def test_requests_to_its_last_moment_change_nothing(lab: Lab, mode: str) -> None:
+    """In the cleanup, after it, while the interpreter ends: no hang, no crash.
+
+    Not by threads at CtrlRoutine: Wine's CreateRemoteThread does not return when its target is just ending.
+    """
+    for _ in range(5):
+        target = lab.start("receiver", mode, 20, flags=NO_WINDOW)
+        window = hidden(target).handle
+        assert ask(target) == "delivered"
+        while target.running:
+            _post(window, WM_CLOSE, 0, 0)
+            ask(target)
+        assert target.exit_code == (STOPPED_BY_ITSELF if mode == "asyncio" else 0)
+        assert (target.heard("asked event STOP_EVENT"), target.heard("cleaned up"), target.heard("atexit")) == (1, 1, 1)
+
+
 def test_refused_request_does_not_make_it_deaf(lab: Lab) -> None:
     """The next one counts."""
     target = lab.start("receiver", "veto", flags=NO_WINDOW)

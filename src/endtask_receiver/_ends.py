@@ -43,19 +43,19 @@ class EndEar:
         self._stdin = stdin
         self._parent = parent
         self._said: list[str] = []
-        self._watcher: Watcher | None = None
+        self.watcher: Watcher | None = None
         self._pidfd = -1
         self.stop: Stop  # from `start` on
 
     def start(self, stop: Stop) -> None:
         """Open what there is to watch; a thread of its own watches it."""
         self.stop = stop
-        self._watcher = Watcher()
+        self.watcher = Watcher()
         if self._stdin:
-            self._watch_stdin(self._watcher)
+            self._watch_stdin(self.watcher)
         if self._parent:
-            self._watch_parent(self._watcher)
-        self._watcher.start(stop, blocked=_every_signal())
+            self._watch_parent(self.watcher)
+        self.watcher.start(stop, blocked=_every_signal())
         _fork.enter(self)
 
     def _watch_stdin(self, watcher: Watcher) -> None:
@@ -106,15 +106,15 @@ class EndEar:
     def close(self) -> None:
         """End the thread."""
         _fork.leave(self)
-        if self._watcher is not None:
-            self._watcher.close()
+        if self.watcher is not None:
+            self.watcher.close()
         self._close_pidfd()
 
     def in_child(self) -> None:
         """Hear nothing, in a forked child: neither our parent nor our input is the child's."""
-        if self._watcher is not None:
-            self._watcher.forget()
-            self._watcher = None
+        if self.watcher is not None:
+            self.watcher.forget()
+            self.watcher = None
         self._close_pidfd()
         self._said = ["standard input and parent: not heard, this is a forked child"]
 

@@ -4,6 +4,9 @@ Decision: nothing, unless it was said otherwise: its dispositions are what they 
 Signals are held back around the fork, so that none meets the child while it still has the handlers of its parent:
 it would write into the wake-up descriptor that both share, and the *parent* would take itself for asked (CPython 3.10 and 3.11, measured).
 
+Our threads pause meanwhile: no child inherits what they hold.
+(Python 3.13 warns of a fork beside threads all the same: it counts them when they run again; 3.12 counts before.)
+
 A child that is started by `exec` needs nothing of this: handlers do not survive it, and our descriptors are closed by it.
 """
 
@@ -22,12 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from endtask_receiver._ear import ForkedEar
+    from endtask_receiver._watcher import Watcher
 
 WORDS = ("inert", "forward")
 
 # What is installed in a process belongs to the process, like the table of handlers itself; `os.register_at_fork` cannot be undone.
 _ears: list[ForkedEar] = []
-_masks: dict[int, Iterable[int]] = {}  # of the threads that are in a fork
+_held: dict[
+    int, tuple[Iterable[int], list[Watcher]]
+] = {}  # by threads that are in a fork: their masks, and whom they have paused
 _registered: list[bool] = []
 
 
@@ -56,16 +62,24 @@ def leave(ear: ForkedEar) -> None:
         _ears.remove(ear)
 
 
+def _watchers() -> list[Watcher]:
+    found = [getattr(ear, "watcher", None) for ear in tuple(_ears)]
+    return [each for each in found if each is not None]
+
+
 def _before() -> None:
     numbers = {n for ear in tuple(_ears) for n in ear.previous}
-    if numbers:
-        _masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    watchers = _watchers()
+    _held[get_ident()] = (signal.pthread_sigmask(signal.SIG_BLOCK, numbers), watchers)
+    for watcher in watchers:
+        watcher.pause()
 
 
 def _in_parent() -> None:
-    mask = _masks.pop(get_ident(), None)
-    if mask is not None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    mask, watchers = _held.pop(get_ident())
+    for watcher in watchers:
+        watcher.resume()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _in_child() -> None:
@@ -76,7 +90,6 @@ def _in_child() -> None:
     for again in begin:
         if again is not None:
             again()
-    mask = _masks.get(get_ident())
-    _masks.clear()
-    if mask is not None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    mask, _ = _held[get_ident()]
+    _held.clear()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -94,15 +94,15 @@ class FollowEar:
 
     def __init__(self, reader: socket.socket) -> None:
         self._reader = reader
-        self._watcher: Watcher | None = None
+        self.watcher: Watcher | None = None
         self.stop: Stop  # from `start` on
 
     def start(self, stop: Stop) -> None:
         """Watch the parent's message."""
         self.stop = stop
-        self._watcher = Watcher()
-        self._watcher.add(self._reader.fileno(), select.POLLIN, self._on_message)
-        self._watcher.start(stop, blocked=signal.valid_signals())
+        self.watcher = Watcher()
+        self.watcher.add(self._reader.fileno(), select.POLLIN, self._on_message)
+        self.watcher.start(stop, blocked=signal.valid_signals())
         _fork.enter(self)
 
     def _on_message(self, _events: int) -> bool:
@@ -118,15 +118,15 @@ class FollowEar:
     def close(self) -> None:
         """End the thread."""
         _fork.leave(self)
-        if self._watcher is not None:
-            self._watcher.close()
+        if self.watcher is not None:
+            self.watcher.close()
         self._reader.close()
 
     def in_child(self) -> None:
         """Give it up: our child follows us, not our parent."""
-        if self._watcher is not None:
-            self._watcher.forget()
-            self._watcher = None
+        if self.watcher is not None:
+            self.watcher.forget()
+            self.watcher = None
         self._reader.close()
 
     def describe(self) -> tuple[str, ...]:

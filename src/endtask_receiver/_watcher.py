@@ -14,7 +14,8 @@ import fcntl
 import os
 import select
 import signal
-from _thread import allocate_lock, get_ident, start_new_thread
+import time
+from _thread import allocate_lock, get_ident, get_native_id, start_new_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from endtask_receiver._stop import Stop
 
 _POKE = b"\0"  # no signal has this number
+_GONE_S = 0.05  # it is a matter of microseconds; where there is no /proc, of none
 _END_S = 1.0  # the thread needs microseconds to end, unless a callback of the application holds it up
 
 
@@ -38,6 +40,10 @@ class Watcher:
         self._closing = False
         self._abandoned = False
         self._kept = False
+        self._pausing = False
+        self._pauses = 0
+        self._blocked: tuple[int, ...] = ()
+        self._native = 0
         self._thread: int | None = None
         self._ended = allocate_lock()
         self._stop: Stop
@@ -60,9 +66,10 @@ class Watcher:
             blocked: Signals that this thread leaves to the main thread, which is the one that they are to interrupt.
         """
         self._stop = stop
+        self._blocked = tuple(blocked)
         self._ended.acquire()
         stop.add_waker(self.poke)  # a request from inside the program brings a deadline too
-        start_new_thread(self._run, (tuple(blocked),))
+        start_new_thread(self._run, (self._blocked,))
 
     def poke(self) -> None:
         """Have the thread look around. From anywhere, also from a handler."""
@@ -103,25 +110,58 @@ class Watcher:
         os.close(self.read_fd)
         os.close(self.write_fd)
 
+    def pause(self) -> None:
+        """End the thread for a while, before a fork.
+
+        A child inherits what the other threads hold, and never gets it back; Python warns of a fork beside threads (since 3.12).
+        Nothing is lost: what comes meanwhile stays in the pipe.
+        """
+        self._pauses += 1
+        if self._pauses > 1 or self._closing or not self._ended.locked() or self._thread == get_ident():
+            return
+        self._pausing = True
+        self.poke()
+        if self._ended.acquire(timeout=_END_S):
+            self._ended.release()
+            _until_gone(self._native)
+
+    def resume(self) -> None:
+        """Go on after a fork, in the parent."""
+        self._pauses -= 1
+        if self._pauses or not self._pausing:
+            return
+        self._pausing = False
+        if not self._closing and self._ended.acquire(False):
+            start_new_thread(self._run, (self._blocked,))
+
     def _run(self, blocked: tuple[int, ...]) -> None:
         self._thread = get_ident()
+        self._native = get_native_id()
         signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+        again = True
+        while again:
+            self._watch()
+            self._ended.release()
+            # It was in a callback all the time that the pause took: whoever gets the lock sees to it that somebody watches.
+            again = not self._pausing and not self._closing and self._ended.acquire(False)
+        if self._abandoned and self._ended.acquire(False):
+            self._close_pipe()
+
+    def _watch(self) -> None:
         poll = select.poll()
         poll.register(self.read_fd, select.POLLIN)
         for fd, (events, _call) in self._others.items():
             poll.register(fd, events)
-        while not self._closing:
+        while not self._closing and not self._pausing:
             due_s = self._stop._due_s()
             for fd, events in poll.poll(None if due_s is None else due_s * 1000):
                 if fd == self.read_fd:
                     self._read()
                 elif not self._others[fd][1](events):
                     poll.unregister(fd)
+                    del self._others[fd]
             if due_s is not None:
                 self._stop._tick()
-        self._ended.release()
-        if self._abandoned and self._ended.acquire(False):
-            self._close_pipe()
 
     def _read(self) -> None:
         try:
@@ -141,3 +181,10 @@ def _away(fd: int) -> int:
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(fd)
     return moved
+
+
+def _until_gone(native: int) -> None:
+    """Wait until a thread that has nothing more to do is gone for the kernel too: that is who is asked how many threads there are."""
+    end = time.monotonic() + _GONE_S
+    while os.path.exists(f"/proc/self/task/{native}") and time.monotonic() < end:
+        os.sched_yield()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +38,66 @@ def test_a_forked_child_dies_by_its_signal_and_its_parent_hears_nothing() -> Non
         """
     ) as program:
         program.ends(0, "False ()")
+
+
+@pytest.mark.skipif(sys.version_info[:2] == (3, 13), reason="3.13 counts threads after a fork, when ours runs again")
+def test_no_thread_of_ours_runs_beside_a_fork() -> None:
+    """A child inherits what other threads hold; Python would warn of it. Afterwards the thread watches again."""
+    with Program(
+        """
+        import os, signal, sqlite3, sys, threading, warnings
+        warnings.simplefilter("error")
+        from endtask_receiver import listen
+        def fork():
+            pid = os.fork()
+            if not pid:
+                os._exit(len(os.listdir("/proc/self/task")))
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with listen(parent=True, fork="forward") as stop:
+            print([fork() for _ in range(5)])
+            stop.add_waker(lambda: os.write(1, b"noticed\\n"))
+            print("ready")
+            os.system("sleep 1000 & echo $!; wait")
+        """
+    ) as program:
+        # The child of `forward` has two threads of its own.
+        program.expect("[3, 3, 3, 3, 3]", "ready")
+        sleeper = int(program.line())
+        program.send(signal.SIGTERM)
+        program.expect("noticed")
+        os.kill(sleeper, signal.SIGKILL)
+        program.ends(0)
+
+
+def test_a_fork_in_a_waker_of_the_watching_thread_is_possible() -> None:
+    """It cannot wait for itself."""
+    with Program(
+        """
+        import os, threading
+        from endtask_receiver import listen
+        done = threading.Event()
+        def fork():
+            pid = os.fork()
+            if not pid:
+                os._exit(7)
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            done.set()
+        with listen(signals=["TERM"]) as stop:
+            def late():
+                if threading.current_thread() is not threading.main_thread() and not done.is_set():
+                    fork()
+            stop.add_waker(late)
+            print("ready")
+            os.system("sleep 1000 & echo $!; wait")
+            done.wait()
+        """
+    ) as program:
+        program.expect("ready")
+        sleeper = int(program.line())
+        program.send(signal.SIGTERM)
+        program.expect("7")
+        os.kill(sleeper, signal.SIGKILL)
+        assert program.end()[0] == 0
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -508,7 +508,7 @@ def test_an_input_that_the_application_closes_itself_asks_nothing() -> None:
         with listen(stdin=True) as stop:
             os.close(0)
             stop.add_waker(lambda: None)
-            stop._ears[1]._watcher.poke()
+            stop._ears[1].watcher.poke()
             print(stop.wait(0.2))
     """
     with Program(code, stdin=subprocess.PIPE) as program:

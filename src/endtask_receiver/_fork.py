@@ -90,6 +90,6 @@ def _in_child() -> None:
     for again in begin:
         if again is not None:
             again()
-    mask, _ = _held[get_ident()]
+    mask, _watchers_of_the_parent = _held[get_ident()]
     _held.clear()
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -804,6 +804,19 @@ def test_a_fake_that_would_wait_for_ever_says_so() -> None:
         assert stop.now == 3600
 
 
+def test_time_that_the_test_lets_pass_brings_what_was_planned() -> None:
+    """In its order, and the deadline with it."""
+    with fake(grace_s=2, policy=Policy(overdue="hurry")) as stop:
+        stop.ask_in(5)
+        stop.advance(4)
+        assert not stop
+        stop.advance(2)
+        assert stop.request is not None
+        assert (stop.request.at, stop.left(), stop.hurry) == (5, 1, False)
+        stop.advance(1)
+        assert stop.hurry
+
+
 def test_a_fake_never_ends_the_process() -> None:
     """It notes that it would have, and its exit status is a shell's."""
     with fake() as stop:

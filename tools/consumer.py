@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+
 import endtask
+import endtask_receiver
+from endtask_receiver import aio, children, testing, workers
 
 
 def plain() -> int:
@@ -46,3 +51,41 @@ def owning() -> None:
         print(error.call, error.code, error.pid)
     except endtask.EndtaskError as error:
         print(error.message, error.hint, error.exit_code)
+
+
+def listening() -> None:
+    """Write the other half: a program that hears."""
+    policy = endtask_receiver.Policy(steps=("ask", "exit"), window_s=0.5)
+    with endtask_receiver.listen(grace_s=5, signals=("TERM", 2), stdin=True, parent=True, policy=policy) as stop:
+        stop.cleanup(print, "bye", budget_s=2.0, name="bye")
+        children.Children(stop).add(subprocess.Popen(["true"]), kill=True)
+        link: workers.Link = workers.Link(stop)
+        print(link, stop.ears)
+        for item in stop.iterate(["a", "b"]):
+            with stop.shield(2, why="writing"):
+                print(item.upper(), stop.nap(0.1), stop.left())
+            stop.checkpoint()
+        request: endtask_receiver.StopRequest | None = stop.request
+        if request is not None:
+            stop.tell(f"asked by {request.channel}", done=1, total=2)
+        if stop.hurry or not stop:
+            stop.finish("status")
+
+
+async def listening_in_a_loop(stop: endtask_receiver.Stop) -> str:
+    """Await it in three ways."""
+    first: endtask_receiver.StopRequest = await stop
+    async for request in stop:
+        print(request.reason)
+    async with aio.cancel_on_stop(stop, "deadline") as scope:
+        await asyncio.sleep(1)
+    return first.name if scope.cancelled else ""
+
+
+def testing_it() -> None:
+    """Test without signals."""
+    with testing.fake(at_look=2) as stop:
+        stop.ask_in(3)
+        stop.advance(1.0)
+        steps: tuple[endtask_receiver.CleanupStep, ...] = stop.cleaned
+        print([s.outcome for s in steps], stop.looks)

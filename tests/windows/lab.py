@@ -14,6 +14,7 @@ assert sys.platform == "win32"
 
 import _winapi
 import ctypes
+import importlib.util
 import itertools
 import os
 import shutil
@@ -162,6 +163,20 @@ def build_targets() -> Path:
 
 
 # --------------------------------------------------------------------------- targets
+
+# A service has neither our folder nor our environment.
+_RUN_RECEIVER = (
+    "import runpy, sys; sys.path[:0] = [{0!r}, {1!r}];"
+    "runpy.run_module('tests.windows.targets.pyreceiver', run_name='__main__')"
+)
+
+
+def receiver_path() -> tuple[str, str]:
+    """Return where the tests are, and where they find endtask_receiver."""
+    found = importlib.util.find_spec("endtask_receiver")
+    assert found is not None
+    assert found.origin is not None
+    return str(ROOT), str(Path(found.origin).parent.parent)
 
 
 @dataclass
@@ -325,6 +340,9 @@ class Lab:
         if program in {"python", "pythonw"}:
             executable = Path(sys.executable).with_name(f"{program}.exe")
             first = [str(executable), "-I", "-S", str(SOURCES / "pytarget.py")]
+        elif program in {"receiver", "receiverw"}:
+            executable = Path(sys.executable).with_name("python.exe" if program == "receiver" else "pythonw.exe")
+            first = [str(executable), "-I", "-S", "-c", _RUN_RECEIVER.format(*receiver_path())]
         else:
             first = [str(self.targets / f"{program}.exe")]
         return [*first, str(log), event_name, mode, str(number), text], int(event)
@@ -343,7 +361,7 @@ class Lab:
         """Start a target and wait until it has said that it is ready.
 
         Args:
-            program: `etwindow`, `etwindowc`, `etconsole`, `ettree`, `python` or `pythonw`.
+            program: `etwindow`, `etwindowc`, `etconsole`, `ettree`, `python` or `pythonw` (pytarget.py), `receiver` or `receiverw` (pyreceiver.py).
             mode: See the target's source.
             number: See there.
             text: See there.

@@ -119,16 +119,19 @@ class Services:
             _close_service(handle)
         _close_service(self.manager)
 
-    def start(self, mode: str, number: int = 0, *, depends_on: Service | None = None) -> Service:
+    def start(
+        self, mode: str, number: int = 0, *, depends_on: Service | None = None, program: str = "etservice"
+    ) -> Service:
         """Make a service and start it.
 
         Args:
             mode: See targets/service.c.
             number: See there.
             depends_on: A service that it needs.
+            program: What runs it; see `Lab.start`.
         """
         name = f"endtask-test-{os.getpid()}-{next(_numbers)}"
-        words, event = self.lab.words("etservice", mode, number, name, space="Global")
+        words, event = self.lab.words(program, mode, number, name, space="Global")
         needed = ctypes.create_unicode_buffer(f"{depends_on.name}\0") if depends_on else None
         line = subprocess.list2cmdline(words)
         # SERVICE_WIN32_OWN_PROCESS, SERVICE_DEMAND_START, SERVICE_ERROR_NORMAL

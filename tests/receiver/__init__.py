@@ -1,0 +1,1 @@
+"""Tests of the receiver: the pure core, real processes, storms and random moments."""

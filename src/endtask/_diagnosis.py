@@ -18,13 +18,16 @@ BLOCKING = frozenset(("dialog", "question", "batch-question"))  # a second reque
 _EVENTS = frozenset(("CTRL_C", "CTRL_BREAK", "CTRL_CLOSE", "CTRL_SHUTDOWN", "CONSOLE_CTRL_C", "CONSOLE_CTRL_BREAK"))
 
 
-def diagnose(facts: Facts, before: WindowsFacts | None, receipts: Sequence[Receipt]) -> list[Reason]:
+def diagnose(
+    facts: Facts, before: WindowsFacts | None, receipts: Sequence[Receipt], *, heard: bool = False
+) -> list[Reason]:
     """Return what keeps a process, the strongest reason first; empty where nothing special shows.
 
     Args:
         facts: Read now.
         before: What was known before the first request, None if it was not looked at then.
         receipts: What was sent.
+        heard: Whether it has said itself that it heard the stop event.
     """
     windows = facts.windows
     if windows is None or facts.exited:
@@ -44,10 +47,7 @@ def diagnose(facts: Facts, before: WindowsFacts | None, receipts: Sequence[Recei
     if windows.hung:
         text = f"{who} does not answer its window messages: it is busy or hangs"
         found.append(Reason("hung", text, False, _force(pid), pid))
-    for service in windows.services if "SERVICE_STOP" in asked else ():
-        if service.state == "stop-pending":
-            text = f"service {service.name} says that it is stopping, and has not stopped yet"
-            found.append(Reason("service-stopping", text, next="give it more time with `--timeout`", pid=pid))
+    found += _ending(windows, asked, who, pid, heard=heard)
     question = _batch_question(windows, asked)
     if question:
         found.append(Reason("batch-question", f"{who} {question}", False, "answer it there", pid))
@@ -61,13 +61,26 @@ def diagnose(facts: Facts, before: WindowsFacts | None, receipts: Sequence[Recei
     return list(dict.fromkeys(found))  # a program that asks the same question twice shows two dialogs that look alike
 
 
+def _ending(windows: WindowsFacts, asked: set[str], who: str, pid: int, *, heard: bool) -> list[Reason]:
+    """What says of itself that it is ending."""
+    found = []
+    for service in windows.services if "SERVICE_STOP" in asked else ():
+        if service.state == "stop-pending":
+            text = f"service {service.name} says that it is stopping, and has not stopped yet"
+            found.append(Reason("service-stopping", text, next=_MORE_TIME, pid=pid))
+    if heard:
+        text = f"{who} says that it has heard the stop event, and is ending"
+        found.append(Reason("heard", text, next=_MORE_TIME, pid=pid))
+    return found
+
+
 def _heard(receipts: Sequence[Receipt], who: str, pid: int) -> Reason:
     """A console event was delivered: without a handler of its own the process would be gone."""
     last = next(r.request for r in reversed(receipts) if r.status == "delivered" and r.request in _EVENTS)
     text = (
         f"{who} has heard {last} and runs on: a handler of its own cleans up or has decided to stay, or its exit hangs"
     )
-    return Reason("handler", text, certain=False, next="give it more time with `--timeout`", pid=pid)
+    return Reason("handler", text, certain=False, next=_MORE_TIME, pid=pid)
 
 
 def _vetoed(receipt: Receipt, who: str, pid: int) -> Reason:
@@ -118,6 +131,7 @@ def _after_close(windows: WindowsFacts, before: WindowsFacts | None, who: str, p
     return []
 
 
+_MORE_TIME = "give it more time with `--timeout`"
 _RESUME = "resume it (its debugger, or whoever suspended it)"
 
 

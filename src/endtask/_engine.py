@@ -307,7 +307,9 @@ class Run:
                 continue
             before = entry.ready.seen.get(member.ref.pid)
             facts = self.backend.facts(entry.ready.pins[member.ref.pid], company=False)
-            found = tuple(diagnose(facts, before.windows if before is not None else None, member.receipts))
+            member.heard = self.backend.heard(entry.ready.pins[member.ref.pid], member.receipts)
+            earlier = before.windows if before is not None else None
+            found = tuple(diagnose(facts, earlier, member.receipts, heard=member.heard))
             for reason in found:
                 blocked = blocked or reason.code in BLOCKING
                 if reason not in member.state:

@@ -73,6 +73,7 @@ class JobMember:
         forced: Whether force was delivered while it ran.
         ladder: What `ask` means for it, most polite first; None where a signal means it for everybody.
         state: What a look at it has shown since it was asked (Windows).
+        heard: Whether it has said itself that it heard a request: it is ending then, and asked nothing more.
     """
 
     __slots__ = (
@@ -82,6 +83,7 @@ class JobMember:
         "end",
         "exited_at",
         "forced",
+        "heard",
         "kept",
         "ladder",
         "managed",
@@ -111,6 +113,7 @@ class JobMember:
         self.forced = False
         self.ladder: tuple[Request, ...] | None = None
         self.state: tuple[Reason, ...] = ()
+        self.heard = False
 
     @property
     def concerns_us(self) -> bool:
@@ -417,10 +420,10 @@ class Job:
         return self._next_step(now) if over else []
 
     def _next_step(self, now: float) -> list[Action]:
-        """Go on with the plan; past a dialog only with what does not need its answer."""
+        """Go on with the plan; past a dialog, or where the target is ending, only with force."""
         index = self.step + 1
         while (
-            (self.blocked or self.vetoed)
+            (self.blocked or self.vetoed or self._ends_by_itself())
             and index < len(self.policy.steps)
             and not self.policy.steps[index].request.forced
         ):
@@ -496,6 +499,8 @@ class Job:
         for member in members:
             if not member.concerns_us or member.asked_step >= self.step or member.denied:
                 continue
+            if not request.forced and (member.heard or self._ends_by_itself()):
+                continue  # a second request could end it in the middle, and what it has started is its own affair first
             if request.kind not in FOR_ALL and member is not self.target:
                 continue
             if member.managed and self.target.concerns_us and self._left_to_target(request):
@@ -505,6 +510,10 @@ class Job:
             if rung is not None:
                 actions.append(Send(member, rung))
         return actions
+
+    def _ends_by_itself(self) -> bool:
+        """Whether the target has said that it heard a request, and still runs."""
+        return self.target.heard and self.target.concerns_us
 
     def _came_to_end_by_us(self) -> bool:
         return any(r.status == "delivered" for m in self.members for r in m.receipts)

@@ -292,7 +292,9 @@ class TreeStop:
             if member.exited_at is None and member.receipts:
                 before = self.entry.ready.seen.get(member.ref.pid)
                 facts = self.backend.facts(self.entry.ready.pins[member.ref.pid], company=False)
-                member.state = tuple(diagnose(facts, before.windows if before else None, member.receipts))
+                member.heard = self.backend.heard(self.entry.ready.pins[member.ref.pid], member.receipts)
+                earlier = before.windows if before else None
+                member.state = tuple(diagnose(facts, earlier, member.receipts, heard=member.heard))
                 blocked = blocked or any(r.code in BLOCKING for r in member.state)
         return self.entry.job.looked(self.backend.now(), blocked=blocked and not self.policy.unattended)
 

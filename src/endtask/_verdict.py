@@ -73,7 +73,9 @@ def _reasons(backend: Backend, entry: Entry, word: Outcome) -> tuple[list[Reason
             from endtask._diagnosis import diagnose
 
             before = entry.ready.seen.get(member.ref.pid)
-            member.state = tuple(diagnose(facts, before.windows if before is not None else None, member.receipts))
+            member.heard = backend.heard(entry.ready.pins[member.ref.pid], member.receipts)
+            earlier = before.windows if before is not None else None
+            member.state = tuple(diagnose(facts, earlier, member.receipts, heard=member.heard))
         stuck = _why.forced_without_effect(member, facts)
         if stuck is not None:
             found.append(stuck)

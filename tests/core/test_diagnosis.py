@@ -89,6 +89,13 @@ def test_console_program_that_runs_on_has_heard_the_event() -> None:
     assert diagnose(console(), console().windows, receipts[:1]) == []
 
 
+def test_who_says_that_it_has_heard_is_ending() -> None:
+    """It said so itself, so it is no guess."""
+    receipts = (Receipt("STOP_EVENT", "delivered"),)
+    (reason,) = diagnose(console(), console().windows, receipts, heard=True)
+    assert (reason.code, reason.certain) == ("heard", True)
+
+
 def test_exit_that_comes_to_no_end_is_told() -> None:
     """Nothing can ignore ExitProcess, but a DLL can wait in the middle of it; TerminateProcess is left."""
     receipts = (Receipt("CTRL_C", "delivered"), Receipt("EXIT_PROCESS", "delivered"))

@@ -6,7 +6,7 @@ from endtask._job import LOOKS_S, Force, Job, JobMember, Look, Scan, Send, Settl
 from endtask._ladder import expand
 from endtask._outcome import outcome
 from endtask._plan import make_policy
-from endtask._requests import CTRL_C, CTRL_CLOSE, WM_CLOSE, WM_ENDSESSION
+from endtask._requests import CTRL_C, CTRL_CLOSE, STOP_EVENT, WM_CLOSE, WM_ENDSESSION
 from endtask.model import Evidence, PidRef, ProcessEnd, Receipt, Request
 
 TYPE_CHECKING = False
@@ -95,6 +95,42 @@ def test_answered_dialog_lets_the_asking_go_on() -> None:
     assert story.until(4.9) == []
     story.blocked = False
     assert story.until(9.9) == ["WM_ENDSESSION 10 @5"]
+
+
+LISTENER = (STOP_EVENT, CTRL_C)
+
+
+def test_who_says_that_it_has_heard_is_not_asked_again() -> None:
+    """It is cleaning up, and a console event could end it in the middle of that."""
+    story = Story(LISTENER)
+    assert story.until(0.3) == []
+    story.members[0].heard = True
+    assert story.until(10) == ["settle @10"]
+    assert Story(LISTENER).until(9.9) == ["CTRL_C 10 @5"]
+
+
+def test_who_says_that_it_has_heard_is_left_alone_with_its_tree() -> None:
+    """It ends what it has started; when it is gone without that, the rest is asked."""
+    story = Story(LISTENER, CONSOLE)
+    story.members[0].heard = True
+    assert story.until(8) == []
+    story.job.exited(story.members[0], ProcessEnd(0, source="handle"), BEGIN + 8)
+    assert story.until(9) == ["CTRL_C 11 @8.25"]
+
+
+def test_member_that_has_heard_is_spared_the_next_rung() -> None:
+    """The others are asked as planned."""
+    story = Story(GUI, LISTENER)
+    assert story.until(3) == ["STOP_EVENT 11 @2.5"]
+    story.members[1].heard = True
+    assert story.until(9.9) == ["WM_ENDSESSION 10 @5"]
+
+
+def test_who_has_heard_is_forced_when_that_was_asked_for() -> None:
+    """At the time that the plan says."""
+    story = Story(LISTENER, force_after_s=6.0)
+    story.members[0].heard = True
+    assert story.until(10) == ["force @6"]
 
 
 def test_dialog_does_not_hold_back_force_that_was_asked_for() -> None:

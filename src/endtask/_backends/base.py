@@ -341,6 +341,9 @@ class Backend(Protocol):
             company: Whether to tell who else is on its console as well, which costs a tenth of a second where that is not ours (Windows).
         """
 
+    def heard(self, pin: Pin, receipts: Sequence[Receipt]) -> bool:
+        """Return whether a process has said by now that it heard one of the requests that were sent to it; False where it cannot, or has not."""
+
     def signals(self, pid: int) -> SignalSets | None:
         """Read the signal dispositions only, None if gone or unreadable."""
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Protocol
 
     from endtask._backends.base import Pin
-    from endtask.model import Row
+    from endtask.model import Receipt, Row
 
     class _Reads(Protocol):
         def row(self, pid: int) -> Row | None: ...
@@ -33,6 +34,10 @@ class SignalsOnly:
     def ended_ago_s(self, pin: Pin) -> float | None:
         """None: the kernel does not keep when a process has ended."""
         return None
+
+    def heard(self, pin: Pin, receipts: Sequence[Receipt]) -> bool:
+        """False: no program can say that it has heard a signal."""
+        return False
 
     def untouchable(self, pid: int, short: str | None = None) -> str:
         """Return nothing: pid 1 and kernel threads, which the table shows, are all that must not be touched."""

@@ -12,9 +12,12 @@ assert sys.platform == "win32"
 from endtask._backends.windows import handles
 from endtask._backends.windows.handles import own
 from endtask._backends.windows.reader import TableReader
+from endtask.errors import OsCallError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from endtask._backends.base import Backend, ForkWatch, Pin, Waiter
     from endtask._backends.windows.handles import WindowsPin
     from endtask._backends.windows.jobs import JobSweep
@@ -83,6 +86,17 @@ class WindowsBackend(TableReader):
 
             return services.send_stop(mine, request, at_s)
         return _send_other(mine, request, at_s)
+
+    def heard(self, pin: Pin, receipts: Sequence[Receipt]) -> bool:
+        """Return whether a process that was asked by its stop event has acknowledged that."""
+        if not any(r.request == "STOP_EVENT" and r.status == "delivered" for r in receipts):
+            return False
+        from endtask._backends.windows import stop_event
+
+        try:
+            return bool(stop_event.acknowledged(own(pin).ref))
+        except OsCallError:
+            return False  # ignored: what cannot be looked at says nothing
 
     def waiter(self) -> Waiter:
         """Return a new wait over any number of pins."""

@@ -44,4 +44,8 @@ class Ears(_Ears):
 
 def hurry(command: Owned) -> Report:
     """Force at once what may be forced, because of a second event, and return what there is to report."""
-    return command.stop_told(hurried=True)
+    try:
+        return command.stop_told(hurried=True)
+    except KeyboardInterrupt:
+        # Two events right after each other may interrupt us twice; force takes no time, and without it nobody would be told what was left.
+        return command.stop_told(hurried=True)

@@ -245,14 +245,14 @@ class Kept:
         grace_s = min(self._grace_s, self._grace_s if limit_s is None else limit_s, 0.0 if hurried else self._grace_s)
         if self._stdin_eof and not hurried:
             grace_s = self._end_input(grace_s)
-        began = time.monotonic()
+        # The keeper answers by itself; the bound is for a keeper that was stopped or killed.
+        # Set before the word is sent: a Ctrl+C right after it must not have it sent again.
+        self._give_up_at = time.monotonic() + grace_s + 30.0
         if not self.lost:
             try:
                 self._control.sendall(f"stop {grace_s:g} {int(self._force)}\n".encode())
             except (BrokenPipeError, ConnectionResetError):
                 self.lost = True
-        # The keeper answers by itself; the bound is for a keeper that was stopped or killed.
-        self._give_up_at = began + grace_s + 30.0
 
     def _end_input(self, grace_s: float) -> float:
         """Close the command's standard input and give it a part of the grace to end; return what is left of that."""

@@ -15,7 +15,7 @@ import pytest
 from endtask._backends.windows import traits
 from endtask._backends.windows.backend import WindowsBackend
 from endtask.model import Facts, Service, Window, WindowsFacts
-from tests.windows.lab import DETACHED, NEW_GROUP, NO_WINDOW, OWN_CONSOLE, UNDER_WINE
+from tests.windows.lab import DETACHED, NEW_GROUP, NO_WINDOW, OWN_CONSOLE, SUSPENDED, UNDER_WINE
 from tests.windows.lab_processes import LOCK, ONLY_LOOK, Child
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def test_console_that_is_shared_names_everybody_there(lab: Lab, backend: Windows
 
 def test_runtime_is_told_for_cmd(lab: Lab, backend: WindowsBackend) -> None:
     """It leaves by rules of its own."""
-    target = lab.run(["cmd", "/k"], flags=OWN_CONSOLE)
+    target = lab.run(["cmd", "/k"], flags=OWN_CONSOLE | SUSPENDED)  # its input has ended, so it would leave at once
     assert windows(look(backend, target.pid)).runtime == "cmd"
 
 

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 SLEEPER, NEEDLE, BOMB = f"sleeper{os.getpid()}", f"needle{os.getpid()}", f"bomb{os.getpid()}"
 NEEDLE_TITLE = f"{NEEDLE} --in a-haystack"
 NOBODY = 65534
-QUIET_LOAD = 2.0
+QUIET_SHARE = 0.1
 
 
 class Cost(NamedTuple):
@@ -157,15 +157,30 @@ def take_turn(path: Path) -> int:
 _patience_s = [float(os.environ.get("BENCH_PATIENCE_S", "600"))]
 
 
-def wait_for_quiet(limit: float = QUIET_LOAD) -> None:
-    """Wait until the load is low; all waits of a run together are bounded, then it measures in whatever noise there is."""
+def wait_for_quiet(share: float = QUIET_SHARE) -> None:
+    """Wait until the processors have little to do; all waits of a run together are bounded, then it measures in whatever noise there is.
+
+    Not by the load average: that is of a whole minute, and after the start of 10,000 processes it takes six to fall.
+    """
     told = False
-    while os.getloadavg()[0] >= limit and _patience_s[0] > 0:
-        if not told:
-            say(f"waiting for the load ({os.getloadavg()[0]:.1f}) to fall below {limit:g}")
-            told = True
+    while _patience_s[0] > 0:
+        busy, all_s = _processor_seconds()
         time.sleep(0.5)
         _patience_s[0] -= 0.5
+        busy_now, all_now = _processor_seconds()
+        used = (busy_now - busy) / max(all_now - all_s, 0.01)
+        if used < share:
+            return
+        if not told:
+            say(f"waiting until the processors ({used:.0%} busy) are below {share:.0%}")
+            told = True
+
+
+def _processor_seconds() -> tuple[float, float]:
+    """Return what all processors have spent at work, and altogether: proc(5), /proc/stat."""
+    fields = [int(field) for field in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    tick = os.sysconf("SC_CLK_TCK")
+    return (sum(fields) - fields[3] - fields[4]) / tick, sum(fields) / tick
 
 
 def say(text: str) -> None:

@@ -211,10 +211,12 @@ def test_a_thread_id_is_not_taken_for_a_process(scene: Scene) -> None:
     assert not scene.exited(target.pid)
 
 
-def test_every_process_at_once_is_refused(scene: Scene) -> None:
+def test_every_process_at_once_is_refused(lab: Lab) -> None:
     """`*` is many programs; only planned here, because the plan resolves as the stop does."""
-    for _ in range(2):  # on a machine where nothing else runs, there would be none
-        scene.target("default")
+    # On a machine where nothing else runs, there would be none; what one keeper has started is one program with it.
+    scene, other = lab.scene(), lab.scene()
+    scene.target("default")
+    other.target("default")
     answer = scene.endtask("plan", "*")
     clear(answer, 2)
     assert "independent programs" in answer.err

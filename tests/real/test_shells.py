@@ -243,7 +243,9 @@ def _commands(lab: Lab) -> dict[str, list[str]]:
         "timeout": ["timeout", "600", *child],
         "make": ["make", "-f", lab.write("Makefile", f"all:\n\t@{line}\n")],
         "strace": ["strace", "-f", "-qq", "-e", "trace=none", *child],
-        "script": ["script", "-q", "-c", line, "/dev/null"],
+        # With SHELL unset it uses sh, which stays between (dash) unless it is told to be replaced.
+        "script": ["script", "-q", "-c", f"exec {line}", "/dev/null"],
+        "script of a shell": ["script", "-q", "-c", f"{line}; echo after", "/dev/null"],
         "sudo": ["sudo", "-n", *child],
         "flock": ["flock", lab.path("lock"), *child],
         "xargs": ["xargs", *child],
@@ -259,6 +261,7 @@ _PASSES: dict[str, bool] = {
     "make": True,
     "strace": True,
     "script": True,
+    "script of a shell": False,
     "sudo": True,
     "flock": False,
     "xargs": False,

@@ -53,6 +53,16 @@ if TYPE_CHECKING:
     Strength = Literal["proved", "observed", "unproven"]
     ScopeKind = Literal["tree", "only", "group", "session", "cgroup"]
     ReceiptStatus = Literal["delivered", "gone", "denied", "impossible", "failed", "vetoed"]
+    ReceiverState = Literal[
+        "running",  # nobody has asked it
+        "asked",  # it has heard a request and is ending
+        "hurry",  # it was asked again, or its time is over: it cuts its work short
+        "ending",  # it ends at once
+        "silent",  # it did not answer in time
+        "refused",  # it does not speak with us
+        "unusable",  # what is there is not the receiver of this process, or speaks another language
+    ]
+    SaidKind = Literal["heard", "tell", "need", "veto", "shield", "cleanup", "refused", "closed"]
     Kind = Literal["gui", "gui-windowless", "console", "service", "packaged", "system", "unknown"]
 
 OUTCOMES: tuple[Outcome, ...] = (
@@ -316,6 +326,30 @@ class WineFacts(Record):
     ignores_ctrl_c: bool | None = None
 
 
+class Receiver(Record):
+    """What the receiver in a process (`endtask_receiver`) says of it.
+
+    Attributes:
+        state: `running` (nobody has asked it), `asked`, `hurry`, `ending`; `silent`, `refused` or `unusable`: then nothing else is known.
+        name: What the application calls itself, may be empty.
+        grace_s: Seconds that it takes where nobody names a deadline.
+        left_s: Seconds to its deadline, None as long as nobody has asked.
+        heard: The request that it heard, as its system spells it, empty for none.
+        ago_s: For how many seconds that is past.
+        says: What it told last, in words.
+        detail: Why it is `refused` or `unusable`.
+    """
+
+    state: ReceiverState
+    name: str = ""
+    grace_s: float = 0.0
+    left_s: float | None = None
+    heard: str = ""
+    ago_s: float = 0.0
+    says: str = ""
+    detail: str = ""
+
+
 class Facts(Record):
     """What could be read about one process; nothing in it is a conclusion.
 
@@ -352,6 +386,7 @@ class Facts(Record):
         unknown: Pairs of field name and reason.
         windows: What only Windows knows, None elsewhere.
         wine: What Wine knows of a Windows program on Linux, None for all others.
+        receiver: What its receiver says, None if it has none or nobody asked for it.
     """
 
     ref: PidRef
@@ -384,6 +419,7 @@ class Facts(Record):
     unknown: tuple[tuple[str, str], ...] = ()
     windows: WindowsFacts | None = None
     wine: WineFacts | None = None
+    receiver: Receiver | None = None
 
 
 class Prediction(Record):
@@ -434,8 +470,8 @@ class Request(Record):
     """One way of asking or forcing, named as the operating system names it.
 
     Attributes:
-        name: As the operating system spells it: `TERM`, `KILL`, `WM_CLOSE`, `CTRL_BREAK`, `SERVICE_STOP`; `stdin:q`, `cmd:...`; `ask` for whatever is the politest way that the process can hear.
-        kind: `signal`, `stdin`, `command` or `ask`; on Windows `event`, `window`, `inject`, `console`, `service`, `terminate` as well.
+        name: As the operating system spells it: `TERM`, `KILL`, `WM_CLOSE`, `CTRL_BREAK`, `SERVICE_STOP`; `stdin:q`, `cmd:...`; `CHANNEL` for the receiver in the process; `ask` for whatever is the politest way that the process can hear.
+        kind: `signal`, `stdin`, `command`, `channel` or `ask`; on Windows `event`, `window`, `inject`, `console`, `service`, `terminate` as well.
         number: Of the signal, the window message or the console event; -1 for none; of the rung for kind `ask`.
         text: What is written to standard input, the command line, or a detail of the request (`dependents` for SERVICE_STOP).
         forced: Whether the process cannot refuse it.
@@ -485,6 +521,7 @@ class Planned(Record):
         when: In words: `first`, `with it`, `after 5 s`, `left alone`.
         asked: Names of the requests, in order.
         answers: What each would do, same order.
+        receiver: What its receiver says, None if it has none.
     """
 
     ref: PidRef
@@ -493,6 +530,7 @@ class Planned(Record):
     when: str
     asked: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
+    receiver: Receiver | None = None
 
 
 class TargetPlan(Record):
@@ -509,6 +547,7 @@ class TargetPlan(Record):
         watch_because: Why that long.
         suspects: Orphans that may have come from this target and that no tie proves.
         warnings: What should be known before.
+        extend_s: By so many seconds at most everything is moved if an application asks for more time.
     """
 
     what: str
@@ -521,6 +560,7 @@ class TargetPlan(Record):
     watch_because: str = ""
     suspects: tuple[Suspect, ...] = ()
     warnings: tuple[str, ...] = ()
+    extend_s: float = 0.0
 
 
 # --------------------------------------------------------------------------- what came of it
@@ -540,6 +580,33 @@ class Receipt(Record):
     status: ReceiptStatus
     at_s: float = 0.0
     detail: str = ""
+
+
+class Said(Record):
+    """Something that an application said while it was being stopped: its own words, not a proof of anything.
+
+    Attributes:
+        kind: `heard` (the request has arrived), `tell` (progress), `need` (more time wanted), `veto` (it refuses), `shield` (not now), `cleanup` (a step of it is done),
+            `refused` (it does not speak with us), `closed` (we do not listen any more: it said too much, or nothing that can be understood).
+        at_s: Seconds since the start of the run.
+        text: In its words, printable and at most 500 characters; for `heard` the request as its system spells it.
+        done: So many are done, None if it does not count.
+        total: Of so many, None if it does not count.
+        seconds: For `heard`: so long after it was sent, None if that was not by us; for `need`: so many more from then on; for `shield`: at most so long; for `cleanup`: it took so long.
+        granted_s: For `need`: by so many seconds everything was moved.
+        missing_s: For `need`: so many seconds it wants that it did not get.
+        until_s: For `need`: when its time is over, in seconds since the start of the run.
+    """
+
+    kind: SaidKind
+    at_s: float
+    text: str = ""
+    done: int | None = None
+    total: int | None = None
+    seconds: float | None = None
+    granted_s: float = 0.0
+    missing_s: float = 0.0
+    until_s: float | None = None
 
 
 class ProcessEnd(Record):
@@ -589,8 +656,8 @@ class Reason(Record):
     """Why a process is still there, or why nothing was proved.
 
     Attributes:
-        code: Short and stable, for programs: `ignored`, `blocked`, `stopped`, `traced`, `frozen`, `uninterruptible`, `namespace-init`, `handler`, `zombie`, `not-permitted`, `port-held`, ...;
-            on Windows also `dialog`, `question`, `hung`, `swallowed`, `hidden`, `windowless`, `disabled`, `vetoed`, `suspended`, `batch-question`, `service`, `service-stopping`, `critical`, `protected`, `integrity`, `session`.
+        code: Short and stable, for programs: `ignored`, `blocked`, `stopped`, `traced`, `frozen`, `uninterruptible`, `namespace-init`, `handler`, `zombie`, `not-permitted`, `port-held`, `heard`, `needs-time`, `vetoed`, ...;
+            on Windows also `dialog`, `question`, `hung`, `swallowed`, `hidden`, `windowless`, `disabled`, `suspended`, `batch-question`, `service`, `service-stopping`, `critical`, `protected`, `integrity`, `session`.
         text: For people.
         certain: False for a guess.
         next: What could be done, or empty.
@@ -671,6 +738,7 @@ class MemberReport(Record):
         forced: Whether a forced request was delivered to it before it ended.
         receipts: Everything that was sent, in order.
         kept: Whether it was left alone by `keep`.
+        said: What its receiver said, in order; of more than 64 words the oldest `tell` are left out.
     """
 
     ref: PidRef
@@ -682,6 +750,7 @@ class MemberReport(Record):
     forced: bool = False
     receipts: tuple[Receipt, ...] = ()
     kept: bool = False
+    said: tuple[Said, ...] = ()
 
 
 class TargetReport(Record):
@@ -700,6 +769,7 @@ class TargetReport(Record):
         respawn: Who took its place.
         suspects: Processes that may belong to it.
         next: What the user can do.
+        granted_s: By so many seconds everything was moved because an application asked for more time.
     """
 
     what: str
@@ -714,6 +784,7 @@ class TargetReport(Record):
     respawn: Respawn | None = None
     suspects: tuple[Suspect, ...] = ()
     next: str = ""
+    granted_s: float = 0.0
 
     @property
     def survivors(self) -> tuple[MemberReport, ...]:
@@ -847,6 +918,8 @@ class Policy(Record):
         inject: Whether a thread may be started in the process to ask it (Windows).
         console_wide: Whether console events may hit others on the same console (Windows).
         dependents: Whether services that depend on a service may be stopped before it (Windows).
+        extend_s: By so many seconds altogether everything may be moved when an application asks for more time; 0: the budget is kept, whatever it asks.
+        reason: Why it is stopped, told to an application that has a receiver.
     """
 
     steps: tuple[Step, ...]
@@ -860,6 +933,8 @@ class Policy(Record):
     inject: bool = True
     console_wide: bool = False
     dependents: bool = False
+    extend_s: float = 0.0
+    reason: str = ""
 
     def schedule(self) -> tuple[tuple[Request, float, float], ...]:
         """Return each request with the second at which it is sent and the second at which its wait ends."""
@@ -877,7 +952,7 @@ class Event(Record):
     """Something that happened during a run, told as it happens.
 
     Attributes:
-        kind: `selected`, `request`, `exited`, `joined` (a new member was found), `step`, `waiting`, `port`, `watching`, `respawn`, `suspect`, `settled`.
+        kind: `selected`, `request`, `exited`, `joined` (a new member was found), `heard`, `said`, `needs`, `refuses` (what an application says), `step`, `waiting`, `port`, `watching`, `respawn`, `suspect`, `settled`.
         at_s: Seconds since the start of the run.
         what: The WHAT of the target.
         ref: The process it is about, None for the target as a whole.

@@ -92,6 +92,28 @@ class ForkWatch(Protocol):
     def close(self) -> None: ...
 
 
+class Conversation(Protocol):
+    """A connection to the receiver in one process: bytes both ways.
+
+    No method waits for the other side, and none raises because of what it does.
+    News (bytes that have come, or the end of the other side) wake the waiter that it was opened with, until it is closed.
+    It must be closed before that waiter is.
+    """
+
+    @property
+    def open(self) -> bool:
+        """Whether there may be more to read. False once the other side has closed and all of it was drained, when it does not read what we say, or after `close`."""
+
+    def say(self, data: bytes) -> None:
+        """Send *data*. To a side that does not take it (more than some KiB wait already) the conversation is closed."""
+
+    def drain(self) -> bytes:
+        """Return what has come since the last call, at most 64 KiB (the rest wakes the waiter again); empty when there is nothing."""
+
+    def close(self) -> None:
+        """End it; closing twice is allowed."""
+
+
 class Sweep(Protocol):
     """A forced end that nothing escapes by forking: hold them all still, then end them all.
 
@@ -364,6 +386,16 @@ class Backend(Protocol):
 
     def fork_watch(self, waiter: Waiter) -> ForkWatch | None:
         """Start to watch forks, None where the system or our rights do not allow it. News wake *waiter*."""
+
+    def converse(self, pin: Pin, waiter: Waiter) -> Conversation | str:
+        """Connect to the receiver (`endtask_receiver`) in a process, without waiting for it. News wake *waiter*.
+
+        Costs a few file status calls where there is none, and loads nothing then.
+
+        Returns:
+            The conversation, with a receiver of exactly this process.
+            Or why there is none: empty where the process has no receiver, else the reason why what is there is not used (it is another's, it does not answer).
+        """
 
     def open_sweep(self, cgroup: str = "") -> Sweep:
         """Open the strongest forced end at hand.

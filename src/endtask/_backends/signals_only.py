@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Protocol
 
-    from endtask._backends.base import Pin
+    from endtask._backends.base import Conversation, Pin, Waiter
     from endtask.model import Receipt, Row
 
     class _Reads(Protocol):
@@ -38,6 +38,10 @@ class SignalsOnly:
     def heard(self, pin: Pin, receipts: Sequence[Receipt]) -> bool:
         """False: no program can say that it has heard a signal."""
         return False
+
+    def converse(self, pin: Pin, waiter: Waiter) -> Conversation | str:
+        """Return nothing: no process has a receiver, unless a backend knows better."""
+        return ""
 
     def untouchable(self, pid: int, short: str | None = None) -> str:
         """Return nothing: pid 1 and kernel threads, which the table shows, are all that must not be touched."""

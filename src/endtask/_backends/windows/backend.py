@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from endtask._backends.base import Backend, ForkWatch, Pin, Waiter
+    from endtask._backends.base import Backend, Conversation, ForkWatch, Pin, Waiter
     from endtask._backends.windows.handles import WindowsPin
     from endtask._backends.windows.jobs import JobSweep
     from endtask.model import ProcessEnd, Receipt, Request
@@ -97,6 +97,10 @@ class WindowsBackend(TableReader):
             return bool(stop_event.acknowledged(own(pin).ref))
         except OsCallError:
             return False  # ignored: what cannot be looked at says nothing
+
+    def converse(self, pin: Pin, waiter: Waiter) -> Conversation | str:
+        """Return nothing: no process has a receiver that can be talked to."""
+        return ""
 
     def waiter(self) -> Waiter:
         """Return a new wait over any number of pins."""

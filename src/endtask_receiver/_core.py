@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from endtask_receiver._stop import Shield
 
 _LOG_MAX = 64  # requests that are kept; a flood must not cost memory
+_LATE_S = 0.3  # so late a notice may come after the request that it belongs to: it takes another way
 
 
 class Core:
@@ -46,6 +47,7 @@ class Core:
 
     __slots__ = (
         "__weakref__",
+        "_claims",
         "_clock",
         "_counted",
         "_counting",
@@ -58,6 +60,7 @@ class Core:
         "_last_s",
         "_latch",
         "_log",
+        "_notices",
         "_overdue",
         "_refused",
         "_shields",
@@ -101,7 +104,9 @@ class Core:
         self._refused: StopRequest | None = None  # the last one; perhaps it has not been counted yet
         self._shields: list[Shield] = []
         self._last_s: float | None = None
-        self._told: float | None = None
+        self._claims: dict[int | None, float] = {}  # by pid of who says so: until when it waits
+        self._told: float | None = None  # the earliest of them
+        self._notices: list[StopRequest] = []  # of requests that have not come yet; never changed in place
         self._extra_s = 0.0
         self._overdue = self._vetoed = False
         self._counting = allocate_lock()
@@ -116,6 +121,7 @@ class Core:
             request: What was heard.
             echo: Asked once, while requests are counted one after another: is this the same request, heard by another ear of ours?
         """
+        request = self._explained(request)
         if not self._first:
             self._first.append(request)
         new = not self.asked
@@ -157,6 +163,7 @@ class Core:
             if self._vetoed:
                 self._refuse()  # an echo of what was refused already
             return
+        request = self._explain(request)
         if not self._first and request is not self._refused:  # a veto came in between, of an earlier one
             self._first.append(request)
             self.asked = True
@@ -168,7 +175,7 @@ class Core:
             self._last_s = request.at
             return
         if request.deadline is not None:
-            self._told = request.deadline if self._told is None else min(self._told, request.deadline)
+            self._claim(request.pid, request.deadline)
         before, self._last_s = self._last_s, request.at
         if before is not None and request.at - before <= self.policy.window_s:
             self.repeats += 1
@@ -206,6 +213,7 @@ class Core:
     def _act(self, word: str, request: StopRequest) -> None:
         if word in {"hurry", "exit"}:
             self.hurry = True
+        if self.hurry or len(self._counted) > 1:  # of the first one everybody knows already
             self._wake()
         if word == "exit":
             self.ending = True
@@ -226,15 +234,82 @@ class Core:
         self._vetoed = True
         self._refused = self.request
         self._first.clear()
+        self._claims.clear()
         self._told, self._extra_s, self._overdue = None, 0.0, False
         self._latch = _closed_latch()
         self.asked = False
 
-    def _granted(self, deadline: float) -> None:
+    # ------------------------------------------------------------------ what a requester says besides: any thread, never raises
+
+    def _noticed(self, notice: StopRequest) -> None:
+        """Take a notice: this is what belongs to a request that comes, or has just come, by another way."""
+        self._in_turn(lambda: self._file(notice))
+
+    def _unnoticed(self, notice: StopRequest) -> None:
+        """Forget a notice, if its request has not come."""
+
+        def forget() -> None:
+            self._notices = [each for each in self._notices if each is not notice]
+
+        self._in_turn(forget)
+
+    def _granted(self, deadline: float, who: int | None) -> None:
         """Set a new deadline: the requester has agreed."""
-        self._told = deadline
-        self._overdue = False
-        self._wake()
+
+        def agree() -> None:
+            if self._first:  # else it was refused meanwhile
+                self._claims.pop(who, None)
+                self._claim(who, deadline)
+                self._wake()
+
+        self._in_turn(agree)
+
+    def _file(self, notice: StopRequest) -> None:
+        """Find the request that a notice belongs to (only in turn)."""
+        self._notices = [*self._notices, notice]
+        if not self._first:
+            return
+        counted = [*self._counted, *self._held]
+        if any(each is self._first[0] for each in counted) and notice.at - counted[-1].at <= _LATE_S:
+            self._explain(counted[-1])
+        if notice.deadline is not None:
+            self._claim(notice.pid, notice.deadline)
+            self._wake()
+
+    def _explain(self, request: StopRequest) -> StopRequest:
+        """Put what was noticed into a request that is known, and use up the notice (only in turn)."""
+        better = self._explained(request)
+        if better is not request:
+            for known in (self._first, self._log, self._counted, self._held):
+                known[:] = [better if each is request else each for each in known]
+            self._refused = better if self._refused is request else self._refused
+        self._notices = [n for n in self._notices if (n.pid, n.deadline) != (better.pid, better.deadline)]
+        return better
+
+    def _explained(self, request: StopRequest) -> StopRequest:
+        """Return the request with what was noticed of it; itself if it tells its own story, or nobody knows it."""
+        notices = self._notices
+        if not notices or request.pid is not None or request.reason:
+            return request
+        same = [notice for notice in notices if request.name.endswith(notice.name)]
+        notice = (same or notices)[-1]
+        deadline = notice.deadline if request.deadline is None else request.deadline
+        return StopRequest(request.at, request.channel, deadline, request.name, notice.pid, notice.reason, notice.uid)
+
+    def _claim(self, who: int | None, deadline: float) -> None:
+        """Note until when somebody waits; the earliest of all counts (only in turn).
+
+        Args:
+            who: Its pid. What it says replaces what it said before; None: nobody knows who, and it only gets earlier.
+            deadline: On our clock.
+        """
+        claims = self._claims
+        if who is None or (who not in claims and len(claims) >= _LOG_MAX):
+            who, deadline = None, min(deadline, claims.get(None, deadline))
+        claims[who] = deadline
+        self._told = min(claims.values())
+        if self._told > self._clock():
+            self._overdue = False
 
     def _shielded(self, now: float) -> bool:
         return any(s.until > now for s in tuple(self._shields))

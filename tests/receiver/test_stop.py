@@ -223,7 +223,7 @@ def test_more_time_of_the_requester_is_the_requesters_to_give(stop: Stop) -> Non
     stop._listeners.append(said.append)
     assert stop.need(8, "the log") == 4
     assert [(n.kind, n.seconds, n.text) for n in said] == [("need", 8, "the log")]
-    stop._granted(112.0)
+    stop._granted(112.0, None)
     assert stop.left() == 12
 
 

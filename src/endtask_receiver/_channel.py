@@ -1,0 +1,388 @@
+"""What the application and a requester say to each other; how their bytes travel is the business of a transport.
+
+One JSON object per line, UTF-8, at most 4,096 bytes with the newline; the first line of each side has `"endtask": 1`.
+What is not known is ignored, so that each side may learn new words alone.
+
+| the application says | when |
+|---|---|
+| `hello` | at once: who it is, whether it was asked already, how much time it takes |
+| `heard` | it was asked, by this channel or any other |
+| `tell`, `need`, `veto`, `shield`, `cleanup` | the news of the application (`_request.News`) |
+| `refused` | to whom it does not listen; then the door is closed |
+
+| the requester says | which means |
+|---|---|
+| `notice` | a request comes, or has just come, by another way: this is its deadline and reason. It asks for nothing itself |
+| `request` | this asks |
+| `granted` | the answer to `need`: the new deadline |
+| `not_granted` | the answer to `need`: it stays as it is |
+
+Decision: the application never waits for a requester, and nothing that a requester sends can raise here: who sends what is no line of ours,
+sends too much, or does not read what it is told, is left alone, and what it asked before stays asked.
+
+A transport (`_channel_posix`, the pipe of Windows) makes one `Channel`, and does this in one thread at a time:
+
+- somebody connects: `conversation = channel.open(pid, uid)`; None: close the connection at once.
+  Who may not ask: `channel.open(pid, uid, refuse="why")`.
+- bytes come: `conversation.feed(data)`, at most some thousand at a time.
+- after each of these, and whenever `wake` was called: `channel.pump()`.
+  Then, for each of `channel.conversations`: send what is in `conversation.out`, without waiting, and call `conversation.sent(count)` for what is gone.
+- `conversation.over`: after one attempt to send what is in `out`, close the connection and call `conversation.lost()`.
+- the other side has closed, or an error: `conversation.lost()`, and close the connection.
+- at the end: `channel.close()`, one more attempt to send to everybody, then close all.
+  In a forked child: `channel.forget()`.
+
+`wake` is called from any thread, also from a signal handler; it must neither wait nor raise.
+"""
+
+from __future__ import annotations
+
+import os
+
+from endtask_receiver._request import StopRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from endtask_receiver._request import News
+    from endtask_receiver._stop import Stop
+
+LINE_MAX = 4096  # bytes, with the newline
+LINES_MAX = 64  # that are looked at in a second
+OUT_MAX = 16384  # bytes that wait for a requester that does not read
+PEERS_MAX = 8
+TEXT_MAX = 500  # characters
+SECONDS_MAX = 1e7
+NEWS_MAX = 256  # that wait for the thread that sends them; progress is one of them, however much there was
+VERSION = 1
+
+NOT_ALLOWED = "only the same user and root may ask"
+
+
+class Channel:
+    """All conversations of one `Stop`."""
+
+    def __init__(self, stop: Stop, wake: Callable[[], object]) -> None:
+        """Begin to follow the news.
+
+        Args:
+            stop: Who is asked.
+            wake: Tells the transport that there is something to send, see the module's docstring.
+        """
+        self.conversations: tuple[Conversation, ...] = ()
+        self._stop = stop
+        self._wake = wake
+        self._pid = os.getpid()
+        self._woken = False
+        self._announced: list[float] = []  # when the requests were heard that everybody knows of
+        self._news: list[News | None] = []  # None: the latest progress
+        self._latest: News | None = None
+        self._sent: News | None = None
+        stop.add_waker(self._ring)
+        stop._listeners.append(self._on_news)
+
+    # ------------------------------------------------------------------ from any thread, or a handler
+
+    def _ring(self) -> None:
+        if self.conversations and not self._woken:
+            self._woken = True  # before the transport looks, see `pump`
+            self._wake()
+
+    def _on_news(self, news: News) -> None:
+        if news.kind == "tell":
+            # What overtakes progress is only newer progress: one entry stands for all of it, until it is sent.
+            self._latest = news
+            if not self.conversations or self._news[-1:] == [None]:
+                return
+            self._news.append(None)
+        elif self.conversations and (len(self._news) < NEWS_MAX or news.kind == "veto"):
+            self._news.append(news)
+        self._ring()
+
+    # ------------------------------------------------------------------ from the transport, one thread at a time
+
+    def open(self, pid: int | None, uid: int | None, refuse: str = "") -> Conversation | None:
+        """Begin a conversation with somebody who has connected.
+
+        Args:
+            pid: Of the requester, None if the system does not tell.
+            uid: Of the requester, None if the system does not tell.
+            refuse: Why it may not ask; it is told so, and no more.
+
+        Returns:
+            The conversation; None if there are too many.
+        """
+        new = Conversation(self, pid, uid)
+        if refuse:
+            new._say({"endtask": VERSION, "refused": {"text": clean(refuse)}})
+            new.over = True
+            return new
+        if len(self.conversations) >= PEERS_MAX:
+            return None
+        self.pump()  # what is known now is not new for it
+        self.conversations = (*self.conversations, new)
+        new._say({"endtask": VERSION, "hello": self._hello()})
+        request = self._stop.request
+        if request is not None and request.at in self._announced:  # else it came just now, and everybody hears of it
+            new._say({"heard": self._heard(request)})
+        if self._latest is not None:
+            new._say(_line(self._latest))
+        return new
+
+    def pump(self) -> None:
+        """Say to everybody what is new since the last time."""
+        self._woken = False  # first: what comes from now on wakes us again
+        first = self._stop.request
+        for request in [first, *tuple(self._stop._counted)[1:]]:
+            if request is not None and request.at not in self._announced:
+                self._know(request)
+                self._say({"heard": self._heard(request)})
+        while self._news:
+            news = self._news.pop(0)
+            if news is None:
+                news = self._latest
+                if news is self._sent:
+                    continue  # it came in the moment between two looks, and is gone with the first one
+                self._sent = news
+            if news is not None:
+                self._say(_line(news))
+
+    def close(self) -> None:
+        """Say what is left to be said, and hear no more."""
+        self.pump()
+        self._unhook()
+        for conversation in self.conversations:
+            conversation.over = True
+
+    def forget(self) -> None:
+        """Drop everything, in a forked child: the conversations are its parent's."""
+        self._unhook()
+        self.conversations = ()
+
+    def _unhook(self) -> None:
+        self._stop.remove_waker(self._ring)
+        if self._on_news in self._stop._listeners:
+            self._stop._listeners.remove(self._on_news)
+
+    def _know(self, request: StopRequest) -> None:
+        self._announced.append(request.at)
+        del self._announced[:-128]  # more than the core keeps; after a veto they begin anew
+
+    def _say(self, message: dict[str, object]) -> None:
+        for conversation in self.conversations:
+            conversation._say(message)
+
+    def _hello(self) -> dict[str, object]:
+        stop = self._stop
+        state = "ending" if stop.ending else "hurry" if stop.hurry else "asked" if stop.asked else "running"
+        left_s = None if stop.deadline is None else _seconds(stop.left())
+        return {
+            "pid": self._pid,
+            "name": clean(stop.name),
+            "grace_s": _seconds(stop.grace_s),
+            "state": state,
+            "left_s": left_s,
+        }
+
+    def _heard(self, request: StopRequest) -> dict[str, object]:
+        stop = self._stop
+        return {
+            "name": clean(request.name),
+            "channel": clean(request.channel),
+            "ago_s": _seconds(stop._clock() - request.at),
+            "left_s": _seconds(stop.left()),
+        }
+
+
+class Conversation:
+    """With one requester.
+
+    Attributes:
+        out: What waits to be sent.
+        over: Whether the connection is to be closed, after one attempt to send what is in `out`.
+        pid: Of the requester, None if the system does not tell.
+        uid: Of the requester, None if the system does not tell.
+        why: Why it is over, in words; empty if it is not, or just ended.
+    """
+
+    def __init__(self, channel: Channel, pid: int | None, uid: int | None) -> None:
+        self.out = bytearray()
+        self.over = False
+        self.pid = pid
+        self.uid = uid
+        self.why = ""
+        self._channel = channel
+        self._stop = channel._stop
+        self._rest = b""
+        self._greeted = False
+        self._needs = False  # it was told that more time is needed, and has not answered
+        self._notice: StopRequest | None = None
+        self._second = 0.0  # when the lines began that are counted
+        self._lines = 0
+
+    # ------------------------------------------------------------------ from the transport
+
+    def feed(self, data: bytes) -> None:
+        """Take what the requester has sent. It never raises."""
+        if self.over:
+            return
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest
+        for line in lines:
+            if len(line) >= LINE_MAX or not self._in_time():
+                self._shut("it sends too much")
+            elif not self._take(line):
+                self._shut("it sends what is no line of ours")
+            if self.over:
+                return
+        if len(rest) >= LINE_MAX:
+            self._shut("it sends too much")
+
+    def sent(self, count: int) -> None:
+        """Forget what is gone."""
+        del self.out[:count]
+
+    def lost(self) -> None:
+        """End it: the connection is closed. What was asked stays asked. More than once is allowed."""
+        self.over = True
+        channel = self._channel
+        channel.conversations = tuple(each for each in channel.conversations if each is not self)
+        if self._notice is not None:
+            self._stop._unnoticed(self._notice)
+            self._notice = None
+
+    # ------------------------------------------------------------------ what is said
+
+    def _say(self, message: dict[str, object]) -> None:
+        if self.over:
+            return
+        import json
+
+        line = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+        if len(self.out) + len(line) > OUT_MAX:
+            self._shut("it does not read")
+            return
+        self._needs = self._needs or "need" in message
+        self.out += line
+
+    def _shut(self, why: str) -> None:
+        self.why = why
+        self.over = True
+        self.out.clear()
+        self._rest = b""
+
+    # ------------------------------------------------------------------ what is heard
+
+    def _in_time(self) -> bool:
+        """Count a line; say whether it is one too many."""
+        now = self._stop._clock()
+        if now - self._second >= 1.0:
+            self._second, self._lines = now, 0
+        self._lines += 1
+        return self._lines <= LINES_MAX
+
+    def _take(self, line: bytes) -> bool:
+        """Do what a line says; return whether it is one of ours."""
+        import json
+
+        try:
+            message = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            return False
+        if not isinstance(message, dict):
+            return False
+        if not self._greeted:
+            version = message.get("endtask")
+            if isinstance(version, bool) or not isinstance(version, int) or version < VERSION:
+                return False
+            self._greeted = True
+        return all(take(self, message[word]) for word, take in _WORDS.items() if word in message)
+
+    def _on_notice(self, said: object) -> bool:
+        notice = self._request(said, "notice")
+        if notice is None:
+            return False
+        if self._notice is not None:
+            self._stop._unnoticed(self._notice)
+        self._notice = notice
+        self._stop._noticed(notice)
+        return True
+
+    def _on_request(self, said: object) -> bool:
+        request = self._request(said, "channel")
+        if request is not None:
+            self._stop._heard(request)
+        return request is not None
+
+    def _on_granted(self, said: object) -> bool:
+        left_s = _left(said)
+        if left_s is None:
+            return False
+        if self._needs:  # nobody is given what was not asked for
+            self._needs = False
+            self._stop._granted(self._stop._clock() + left_s, self.pid)
+        return True
+
+    def _on_not_granted(self, said: object) -> bool:
+        self._needs = False
+        return _left(said) is not None
+
+    def _request(self, said: object, channel: str) -> StopRequest | None:
+        """Return what a notice or a request says, None if it is none."""
+        left_s = _left(said)
+        if not isinstance(said, dict) or (left_s is None and said.get("left_s") is not None):
+            return None
+        texts = [said.get(key, "") for key in ("reason", "by", "request")]
+        reason, _by, word = texts
+        if not all(isinstance(text, str) for text in texts):
+            return None
+        now = self._stop._clock()
+        name = "CHANNEL" if channel == "channel" else clean(word)
+        deadline = None if left_s is None else now + left_s
+        return StopRequest(now, channel, deadline, name, self.pid, clean(reason), self.uid)
+
+
+_WORDS: dict[str, Callable[[Conversation, object], bool]] = {
+    "notice": Conversation._on_notice,
+    "request": Conversation._on_request,
+    "granted": Conversation._on_granted,
+    "not_granted": Conversation._on_not_granted,
+}
+
+
+def clean(text: object) -> str:
+    """Return a text that can be shown anywhere: of bounded length, and without what controls a terminal or the direction of writing."""
+    if not isinstance(text, str):
+        return ""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text[:TEXT_MAX])
+
+
+def _left(said: object) -> float | None:
+    """Return the seconds that are left, None if that is not said as it should be."""
+    left_s = said.get("left_s") if isinstance(said, dict) else None
+    if isinstance(left_s, bool) or not isinstance(left_s, (int, float)):
+        return None
+    return float(left_s) if 0 <= left_s <= SECONDS_MAX else None  # also false for what is no number
+
+
+def _seconds(value: object) -> float | None:
+    """Return the seconds that the application has said, None if they are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return round(float(min(max(value, -SECONDS_MAX), SECONDS_MAX)), 6) if value == value else None  # noqa: PLR0124  # NaN
+
+
+def _count(value: object) -> int | None:
+    """Return what the application has counted, None if it is no number."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return min(max(value, -(10**15)), 10**15)
+
+
+def _line(news: News) -> dict[str, object]:
+    """Return news as a message."""
+    text = clean(news.text)
+    if news.kind == "tell":
+        return {"tell": {"text": text, "done": _count(news.done), "total": _count(news.total)}}
+    return {news.kind: {"text": text} if news.kind == "veto" else {"seconds": _seconds(news.seconds), "text": text}}

@@ -44,6 +44,7 @@ def listen(
     fork: str = "inert",
     window: bool = True,
     everywhere: bool = False,
+    channel: bool = True,
 ) -> Stop:
     """Begin to listen, and return what hears. Use it as a context manager: at its end everything is as it was before.
 
@@ -63,6 +64,8 @@ def listen(
         fork: What a forked child hears: `inert`, nothing, and signals do what they did before; `forward`, what its parent hears.
         window: Windows: whether a hidden window hears WM_CLOSE (`taskkill`) and the end of the session. It needs user32.
         everywhere: Windows: whether other sessions can ask by the stop event too.
+        channel: Whether endtask can talk to us: it names its deadline and its reason, and sees what we `tell`, `need` and `veto`.
+            The same user and root can. It takes a socket in a folder of the user's own, on Windows a named pipe.
     """
     from endtask_receiver import _finish
 
@@ -73,7 +76,7 @@ def listen(
     else:
         from endtask_receiver import _posix
 
-        ears = _posix.ears(signals, stdin=stdin, parent=parent, watch=watch, fork=fork)
+        ears = _posix.ears(signals, stdin=stdin, parent=parent, watch=watch, fork=fork, channel=channel)
     stop = Stop(grace_s, policy, name, end=_finish.exit_now)
     try:
         for ear in ears:

@@ -6,6 +6,7 @@ What is not known is ignored, so that each side may learn new words alone.
 | the application says | when |
 |---|---|
 | `hello` | at once: who it is, whether it was asked already, how much time it takes |
+| `noted` | at once, when a notice has come: now its request may come too |
 | `heard` | it was asked, by this channel or any other |
 | `tell`, `need`, `veto`, `shield`, `cleanup` | the news of the application (`_request.News`) |
 | `refused` | to whom it does not listen; then the door is closed |
@@ -307,6 +308,7 @@ class Conversation:
             self._stop._unnoticed(self._notice)
         self._notice = notice
         self._stop._noticed(notice)
+        self._say({"noted": {"request": notice.name}})
         return True
 
     def _on_request(self, said: object) -> bool:

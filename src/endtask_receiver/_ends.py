@@ -55,7 +55,7 @@ class EndEar:
             self._watch_stdin(self.watcher)
         if self._parent:
             self._watch_parent(self.watcher)
-        self.watcher.start(stop, blocked=_every_signal())
+        self.watcher.start(stop, blocked=_fork.every_signal())
         _fork.enter(self)
 
     def _watch_stdin(self, watcher: Watcher) -> None:
@@ -164,9 +164,3 @@ def _has_ended(pid: int) -> bool:
     look = select.poll()  # a server has forked us: ask the descriptor, `getppid` knows the server only
     look.register(sentinel, select.POLLIN)
     return bool(look.poll(0))
-
-
-def _every_signal() -> set[int]:
-    import signal
-
-    return {int(n) for n in signal.valid_signals()}

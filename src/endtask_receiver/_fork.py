@@ -62,6 +62,11 @@ def leave(ear: ForkedEar) -> None:
         _ears.remove(ear)
 
 
+def every_signal() -> set[int]:
+    """Return all signals: what a thread blocks that is not to be interrupted by any."""
+    return {int(n) for n in signal.valid_signals()}
+
+
 def _watchers() -> list[Watcher]:
     found = [getattr(ear, "watcher", None) for ear in tuple(_ears)]
     return [each for each in found if each is not None]

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     Handler = Union[Callable[[int, "FrameType | None"], object], int, signal.Handlers, None]
 
 
-def ears(signals: Iterable[str | int], *, stdin: bool, parent: bool, watch: bool, fork: str) -> list[Ear]:
+def ears(
+    signals: Iterable[str | int], *, stdin: bool, parent: bool, watch: bool, fork: str, channel: bool
+) -> list[Ear]:
     """Return the ears for what `listen` was asked for.
 
     Raises:
@@ -53,6 +55,10 @@ def ears(signals: Iterable[str | int], *, stdin: bool, parent: bool, watch: bool
         from endtask_receiver._forward import Forwarder
 
         found.append(Forwarder(numbers))
+    if channel:
+        from endtask_receiver._channel_posix import ChannelEar
+
+        found.append(ChannelEar())
     return found
 
 

@@ -286,7 +286,9 @@ class Stop(Core):
             return
         self._closed = True
         self._staying = False
-        for ear in reversed(self._ears):
+        ears = self._ears[::-1]
+        ears.sort(key=_served)  # the last first, but whoever is served after who serves
+        for ear in ears:
             ear.close()
         if self._wake_fd is not None:
             self._wake_fd.close()
@@ -303,6 +305,10 @@ class Stop(Core):
             if not self._staying:
                 self.close()
         return isinstance(error, StopRequested) and error.stop is self
+
+
+def _served(ear: Ear) -> bool:
+    return bool(getattr(ear, "served", False))
 
 
 class Shield:

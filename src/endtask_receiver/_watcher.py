@@ -32,10 +32,15 @@ class Watcher:
     """Waits on a pipe of its own, which takes numbers of signals, and on any number of other descriptors."""
 
     def __init__(self) -> None:
-        self.read_fd, self.write_fd = (_away(fd) for fd in os.pipe())
+        self.read_fd, self.write_fd = (away(fd) for fd in os.pipe())
         os.set_blocking(self.read_fd, False)
         os.set_blocking(self.write_fd, False)
         self.on_byte: Callable[[int], object] | None = None
+        self.on_turn: Callable[[], float | None] | None = (
+            None  # after each wake-up; says in how many seconds it wants another one
+        )
+        self._wish_s: float | None = None
+        self._changed = False
         self._others: dict[int, tuple[int, Callable[[int], bool]]] = {}
         self._closing = False
         self._abandoned = False
@@ -49,7 +54,7 @@ class Watcher:
         self._stop: Stop
 
     def add(self, fd: int, events: int, on_event: Callable[[int], bool]) -> None:
-        """Wait on another descriptor too (only before `start`).
+        """Wait on another descriptor too, or for other events of it. Before `start`, or in the watching thread; else `poke` afterwards.
 
         Args:
             fd: The descriptor.
@@ -57,6 +62,12 @@ class Watcher:
             on_event: Called with the events in the watching thread; says whether to go on waiting on it.
         """
         self._others[fd] = (events, on_event)
+        self._changed = True
+
+    def remove(self, fd: int) -> None:
+        """Wait on it no more; nothing happens if nobody does. To be called before it is closed."""
+        if self._others.pop(fd, None) is not None:
+            self._changed = True
 
     def start(self, stop: Stop, blocked: Iterable[int] = ()) -> None:
         """Begin.
@@ -72,7 +83,7 @@ class Watcher:
         start_new_thread(self._run, (self._blocked,))
 
     def poke(self) -> None:
-        """Have the thread look around. From anywhere, also from a handler."""
+        """Have the thread look around. From anywhere, also from a handler, and after the end."""
         try:
             os.write(self.write_fd, _POKE)
         except OSError:
@@ -107,8 +118,10 @@ class Watcher:
     def _close_pipe(self) -> None:
         if self._kept:
             return
-        os.close(self.read_fd)
-        os.close(self.write_fd)
+        # Whoever pokes us later must not write into a file that gets this number.
+        mine, self.read_fd, self.write_fd = (self.read_fd, self.write_fd), -1, -1
+        for fd in mine:
+            os.close(fd)
 
     def pause(self) -> None:
         """End the thread for a while, before a fork.
@@ -148,20 +161,35 @@ class Watcher:
             self._close_pipe()
 
     def _watch(self) -> None:
-        poll = select.poll()
-        poll.register(self.read_fd, select.POLLIN)
-        for fd, (events, _call) in self._others.items():
-            poll.register(fd, events)
+        poll = self._poll()
         while not self._closing and not self._pausing:
             due_s = self._stop._due_s()
-            for fd, events in poll.poll(None if due_s is None else due_s * 1000):
-                if fd == self.read_fd:
-                    self._read()
-                elif not self._others[fd][1](events):
-                    poll.unregister(fd)
-                    del self._others[fd]
+            waits = [seconds for seconds in (due_s, self._wish_s) if seconds is not None]
+            for fd, events in poll.poll(min(waits) * 1000 if waits else None):
+                self._on_event(fd, events)
             if due_s is not None:
                 self._stop._tick()
+            if self.on_turn is not None and not self._closing:
+                self._wish_s = self.on_turn()
+            if self._changed:
+                poll = self._poll()
+
+    def _poll(self) -> select.poll:
+        self._changed = False
+        poll = select.poll()
+        # What belongs to a request is read before the request itself, if both are there: poll tells in this order.
+        for fd, (events, _call) in tuple(self._others.items()):
+            poll.register(fd, events)
+        poll.register(self.read_fd, select.POLLIN)
+        return poll
+
+    def _on_event(self, fd: int, events: int) -> None:
+        if fd == self.read_fd:
+            self._read()
+            return
+        _events, call = self._others.get(fd, (0, None))  # none: removed in this very turn
+        if call is not None and not self._closing and not call(events):
+            self.remove(fd)
 
     def _read(self) -> None:
         try:
@@ -174,7 +202,7 @@ class Watcher:
                     self.on_byte(number)
 
 
-def _away(fd: int) -> int:
+def away(fd: int) -> int:
     """Return the descriptor under a number that is none of the standard streams: a daemon has closed them, and code may still write there."""
     if fd > 2:
         return fd

@@ -106,7 +106,7 @@ def initialize() -> None:
     TERM keeps its meaning: pools end their workers by it.
     """
     _ignore_interrupts()
-    _listen(signals=(), parent=True, watch=False, policy=Policy(steps=("exit",)))
+    _listen(signals=(), parent=True, watch=False, policy=Policy(steps=("exit",)), channel=False)
 
 
 def _ignore_interrupts() -> None:

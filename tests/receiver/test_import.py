@@ -37,13 +37,19 @@ def test_its_import_loads_four_modules_of_its_own_and_none_of_others(minor: int)
 @pytest.mark.skipif(sys.platform == "win32", reason="another list there")
 def test_listening_loads_what_signals_need() -> None:
     """Most of it is there in any program that has `subprocess` or `asyncio`."""
-    new = loaded(
-        sys.executable,
-        "import signal, enum; before |= set(sys.modules); import endtask_receiver; endtask_receiver.listen().close()",
+    code = (
+        "import signal, enum; before |= set(sys.modules); import endtask_receiver; endtask_receiver.listen({}).close()"
     )
-    ours = {name for name in new if name.startswith("endtask_receiver")}
-    assert ours - OWN == {f"endtask_receiver.{name}" for name in ("_finish", "_fork", "_posix", "_watcher")}
-    assert new - ours <= {"select", "fcntl", "__future__"}
+    without = ("_finish", "_fork", "_posix", "_watcher")
+    channel = ("_channel", "_channel_place", "_channel_posix")
+    for word, wanted, others in (
+        ("channel=False", without, {"select", "fcntl", "__future__"}),
+        ("", without + channel, {"select", "fcntl", "__future__", "_socket", "atexit"}),
+    ):
+        new = loaded(sys.executable, code.format(word))
+        ours = {name for name in new if name.startswith("endtask_receiver")}
+        assert ours - OWN == {f"endtask_receiver.{name}" for name in wanted}
+        assert new - ours <= others
 
 
 def test_its_import_does_nothing() -> None:

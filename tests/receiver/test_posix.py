@@ -270,7 +270,7 @@ def test_in_another_thread_it_says_that_it_hears_no_signals() -> None:
     said: list[object] = []
 
     def other() -> None:
-        with listen() as stop:
+        with listen(channel=False) as stop:
             said.append(stop.ears)
             stop.ask()
             said.append(stop.wait())

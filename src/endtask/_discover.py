@@ -122,6 +122,11 @@ class Discovery:
         """Return whose exit the wait reported as *key*."""
         return self._members[key]
 
+    def owners(self, ref: PidRef) -> list[tuple[Entry, JobMember]]:
+        """Return every open job that a process belongs to, with its part there."""
+        found = [(entry, entry.by_pid.get(ref.pid)) for entry in self.holders.get(ref.pid, ()) if entry.report is None]
+        return [(entry, member) for entry, member in found if member is not None and member.ref == ref]
+
     def _follow(self, entry: Entry, member: JobMember) -> None:
         key = len(self._members)
         self._members.append((entry, member))

@@ -27,10 +27,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from endtask._backends.base import Backend, Waiter
+    from endtask._backends.base import Backend, Conversation, Waiter
     from endtask._find import Target
     from endtask._job import Action
     from endtask._prepare import Prepared, Preparer
+    from endtask._talks import Talks
     from endtask._watch import Births
     from endtask.model import Policy, Request, Row
 
@@ -85,6 +86,7 @@ class Run:
         self._sent: dict[PidRef, list[tuple[str, Receipt]]] = {}
         self._next_scan = 0.0
         self._several = len(self._queue) > 1
+        self._talks: Talks | None = None  # as soon as somebody has a receiver
 
     # ------------------------------------------------------------------ the loop
 
@@ -102,6 +104,8 @@ class Run:
                 for key in keys:
                     self._on_exit(key, now)
                 self._on_births(now)
+                if self._talks is not None:
+                    self._talks.hear()
                 self._on_time(now)
                 self._admit()
         except KeyboardInterrupt:
@@ -114,6 +118,8 @@ class Run:
 
     def close(self) -> None:
         """Release every handle; for a run that was given up."""
+        if self._talks is not None:
+            self._talks.close()
         for entry in list(self.found.entries.values()):
             self.found.end(entry)
         for target in self._queue:
@@ -123,6 +129,8 @@ class Run:
     def _cancel(self) -> None:
         """The user wants us to stop asking: say what was sent and what still runs."""
         self.cancelled = True
+        if self._talks is not None:
+            self._talks.hear()
         now = self.backend.now()
         for entry in list(self.found.entries.values()):
             for member in list(entry.job.members):
@@ -335,9 +343,36 @@ class Run:
         border = self._border(entry, member, request)
         if border:
             return self._receipt(entry, member, Receipt(request.name, "impossible", now - self.started_at, border), now)
+        why_not = "" if request.forced else self._introduce(entry, member, request)
+        if request.kind == "channel":
+            return self._receipt(entry, member, self._by_channel(entry, member, request, why_not), now)
         for receipt in deliver(self.backend, entry.ready.pins[member.ref.pid], request, now - self.started_at):
             actions += self._receipt(entry, member, receipt, now)
         return actions
+
+    def _introduce(self, entry: Entry, member: JobMember, request: Request) -> str:
+        """Tell the receiver of a process what belongs to a request; return why it cannot be told, empty where it was, or where there is none."""
+        found: Conversation | str = ""
+        if self._talks is None or not self._talks.knows(member.ref):
+            pin, row = entry.ready.pins[member.ref.pid], entry.ready.rows.get(member.ref.pid)
+            found = self.backend.converse(pin, self.found.waiter, row)
+        if isinstance(found, str):
+            if self._talks is not None:
+                self._talks.prepare(entry, member, request)
+            return found
+        if self._talks is None:
+            from endtask._talks import Talks
+
+            self._talks = Talks(self.backend, self.started_at, self.found.owners, self._perform, self._tell)
+        self._talks.begin(member.ref, found)
+        self._talks.prepare(entry, member, request)
+        return ""
+
+    def _by_channel(self, entry: Entry, member: JobMember, request: Request, why_not: str) -> Receipt:
+        """Ask by the conversation itself."""
+        if self._talks is not None:
+            return self._talks.ask(entry, member, request, why_not)
+        return Receipt(request.name, "impossible", self._clock(), why_not or "it has no receiver")
 
     def _border(self, entry: Entry, member: JobMember, request: Request) -> str:
         """Return why a request that a plan names must not go to a member, empty if it may: what `plan` says is not sent is not sent."""
@@ -474,6 +509,8 @@ class Run:
         self._emit(
             "settled", target.what, target.ref, target.name, f"{target.ref.pid} {target.name}: {word}", outcome=word
         )
+        if self._talks is not None:
+            self._talks.end(entry)
         self._results[entry.number] = entry.report  # ten thousand entries are a lot of memory
         self.found.end(entry)
         if entry in self._watching:

@@ -33,14 +33,14 @@ def catches(signals: SignalSets | None, number: int) -> bool:
 def predict(facts: Facts, request: Request) -> Prediction:
     """Return what *request* would do to the process of *facts*."""
     name = request.name
+    if request.kind == "channel":
+        return _predict_channel(facts, name)
     if facts.windows is not None:
         from endtask._answers import predict_windows  # another system's rules, of no use to most runs
 
         return predict_windows(facts, request)
-    if facts.exited:
-        return Prediction(name, "no-effect", because="it has exited")
-    if facts.kernel:
-        return Prediction(name, "no-effect", because="it is a kernel thread")
+    if facts.exited or facts.kernel:
+        return Prediction(name, "no-effect", because="it has exited" if facts.exited else "it is a kernel thread")
     if request.kind == "stdin":
         return Prediction(
             name, "unknown", certain=False, because="what it makes of its standard input is its own affair"
@@ -53,6 +53,8 @@ def predict(facts: Facts, request: Request) -> Prediction:
     if number == _CONT:
         return Prediction(name, "continues", because="CONT takes effect whatever the dispositions are")
     word, certain, because = disposition(facts, number)
+    if facts.receiver is not None and word in ("handler", "waits-for-it"):
+        because += ", and it has a receiver that says what becomes of it"
     if facts.core_dumping:
         return Prediction(name, "no-effect", because="it is writing a core dump, and ends when that is done")
     held = _held(facts)
@@ -64,6 +66,18 @@ def predict(facts: Facts, request: Request) -> Prediction:
     if holds == "after-kernel" and word == "ends":
         certain = False  # a killable wait (vfork(2), network file systems) lets a fatal default signal through at once
     return Prediction(name, holds, certain, f"{why}; then: {because}")
+
+
+def _predict_channel(facts: Facts, name: str) -> Prediction:
+    receiver = facts.receiver
+    if facts.exited:
+        return Prediction(name, "no-effect", because="it has exited")
+    if receiver is None:
+        return Prediction(name, "no-listener", because="it has no receiver")
+    if receiver.state in ("refused", "unusable"):
+        because = f"its receiver cannot be used: {receiver.detail}"
+        return Prediction(name, "denied" if receiver.state == "refused" else "no-listener", because=because)
+    return Prediction(name, "asks", because="its receiver hears it")
 
 
 def _predict_kill(facts: Facts, name: str) -> Prediction:

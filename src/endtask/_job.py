@@ -11,6 +11,8 @@ States::
 
 Polite order: the target first; the rest at once if the target does not catch the request or is gone, otherwise when half of the step is over,
 except its workers (members that run the same program), which are left to it as long as it lives: asking the backends of a database server would turn its gentle shutdown into another one.
+A target that says itself that it has heard the request (its receiver does, `listens`) is left alone with all that it has started as long as it runs;
+it may refuse, or ask for more time, which it gets as far as the policy allows: then everything that follows moves, force and the end as well.
 What is left when a target that caught the request has exited is given a moment (`LINGER_S`) before it is asked: most have been told by it, and a second request makes many programs drop their cleanup.
 
 Size: the whole state machine; a state that lives in two files cannot be checked by reading.
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         Request,
         Respawn,
         Row,
+        Said,
         Suspect,
     )
 
@@ -74,6 +77,9 @@ class JobMember:
         ladder: What `ask` means for it, most polite first; None where a signal means it for everybody.
         state: What a look at it has shown since it was asked (Windows).
         heard: Whether it has said itself that it heard a request: it is ending then, and asked nothing more.
+        listens: Whether it has said so in a conversation: what the plan says is still asked, because a receiver knows what a second request means.
+        vetoed: Whether it has refused in a conversation.
+        said: What it has said.
     """
 
     __slots__ = (
@@ -86,13 +92,16 @@ class JobMember:
         "heard",
         "kept",
         "ladder",
+        "listens",
         "managed",
         "name",
         "receipts",
         "ref",
         "row",
+        "said",
         "state",
         "tie",
+        "vetoed",
     )
 
     def __init__(
@@ -114,6 +123,9 @@ class JobMember:
         self.ladder: tuple[Request, ...] | None = None
         self.state: tuple[Reason, ...] = ()
         self.heard = False
+        self.listens = False
+        self.vetoed = False
+        self.said: list[Said] = []
 
     @property
     def concerns_us(self) -> bool:
@@ -179,6 +191,7 @@ class Job:
         respawn: The successor that was seen.
         blocked: Whether a dialog waits for a person, so that nothing polite is sent.
         vetoed: Whether the target has answered no.
+        extended_s: By how many seconds everything was moved because somebody asked for more time.
     """
 
     __slots__ = (
@@ -186,6 +199,7 @@ class Job:
         "cancelled",
         "deadline",
         "evidence",
+        "extended_s",
         "look_at",
         "looks",
         "members",
@@ -231,6 +245,7 @@ class Job:
         self.respawn: Respawn | None = None
         self.blocked = False
         self.vetoed = False
+        self.extended_s = 0.0
         self.look_at: float | None = None
         self.looks = 0
 
@@ -254,6 +269,14 @@ class Job:
     def current(self) -> Request | None:
         """The request of the step that we are in, None before the first or in a plain wait."""
         return self.policy.steps[self.step].request if 0 <= self.step < len(self.policy.steps) else None
+
+    @property
+    def ends_at(self) -> float:
+        """When everything should be gone: then it is forced, or not waited for any more."""
+        for request, at, _until in self.policy.schedule():
+            if request.forced:
+                return min(self.started_at + at + self.extended_s, self.deadline)
+        return self.deadline
 
     def _open(self) -> list[JobMember]:
         return [m for m in self.members if m.concerns_us]
@@ -295,6 +318,44 @@ class Job:
             return []
         self.refused = "unreachable"
         return self._settle(now)
+
+    def listens(self, member: JobMember) -> None:
+        """A member says that it has heard a request."""
+        member.listens = True
+
+    def vetoes(self, member: JobMember, now: float) -> list[Action]:
+        """A member refuses."""
+        if self.state != "asking" or not member.concerns_us or (self.current is not None and self.current.forced):
+            return []
+        member.vetoed = True
+        if member is not self.target:
+            return []
+        self.vetoed = True
+        self.rest_at = None  # what it has started goes on with it
+        return [] if any(s.request.forced for s in self.policy.steps) else self._settle(now)
+
+    def needs(self, member: JobMember, seconds: float, now: float) -> float:
+        """A member asks for more time.
+
+        Args:
+            member: Who.
+            seconds: So many, counted from now.
+            now: The time.
+
+        Returns:
+            By how many seconds everything was moved for it: no more than the policy allows altogether, 0 if it has them anyway.
+        """
+        if self.state != "asking" or not member.concerns_us or (self.current is not None and self.current.forced):
+            return 0.0
+        more_s = min(now + seconds - self.ends_at, self.policy.extend_s - self.extended_s)
+        if more_s <= 0:
+            return 0.0
+        self.extended_s += more_s
+        self.deadline += more_s
+        self.step_ends += more_s
+        if self.rest_at is not None and self.target.concerns_us:
+            self.rest_at += more_s
+        return more_s
 
     def told(self, member: JobMember, receipt: Receipt, now: float) -> list[Action]:
         """Another job of the run sent something to a process that both own."""
@@ -444,9 +505,9 @@ class Job:
 
     def _begin_step(self, index: int, now: float) -> list[Action]:
         request, begins, ends = self.policy.schedule()[index]
-        if request.forced and self.step >= 0 and now < self.started_at + begins:
+        if request.forced and self.step >= 0 and now < self.started_at + begins + self.extended_s:
             self.step = index - 1  # force comes when the plan says it, also when nothing was left to ask before
-            self.step_ends = self.started_at + begins
+            self.step_ends = self.started_at + begins + self.extended_s
             self.look_at = None
             return []
         self.step = index
@@ -501,6 +562,8 @@ class Job:
                 continue
             if not request.forced and (member.heard or self._ends_by_itself()):
                 continue  # a second request could end it in the middle, and what it has started is its own affair first
+            if not request.forced and (member.vetoed or (member is not self.target and self._has_the_word())):
+                continue
             if request.kind not in FOR_ALL and member is not self.target:
                 continue
             if member.managed and self.target.concerns_us and self._left_to_target(request):
@@ -514,6 +577,10 @@ class Job:
     def _ends_by_itself(self) -> bool:
         """Whether the target has said that it heard a request, and still runs."""
         return self.target.heard and self.target.concerns_us
+
+    def _has_the_word(self) -> bool:
+        """Whether the target has said in a conversation that it is ending, or that it will not, and still runs."""
+        return (self.target.listens or self.target.vetoed) and self.target.concerns_us
 
     def _came_to_end_by_us(self) -> bool:
         return any(r.status == "delivered" for m in self.members for r in m.receipts)

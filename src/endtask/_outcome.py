@@ -20,7 +20,8 @@ def outcome(job: Job) -> Outcome:
             return "unreachable"
         if job.refused or any(m.denied for m in alive):
             return "not-permitted"
-        return "vetoed" if any(r.status == "vetoed" for m in alive for r in m.receipts) else "running"
+        vetoed = any(m.vetoed or any(r.status == "vetoed" for r in m.receipts) for m in alive)
+        return "vetoed" if vetoed else "running"
     if not proved(job):
         return "unproven"
     if job.respawn is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_BUDGET_S = 10.0
 FORCE_WAIT_S = 5.0  # how long the end of a forced process is waited for, where nothing else is said
 LONGEST_S = 7 * 24 * 3600.0
+LONGEST_REASON = 500  # characters
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -113,6 +114,8 @@ def make_policy(  # size: a table of contradictions
     inject: bool = True,
     console_wide: bool = False,
     dependents: bool = False,
+    extend_s: float = 0.0,
+    reason: str = "",
     signals: bool = HAS_SIGNALS,
 ) -> Policy:
     """Return the policy that the options mean.
@@ -131,6 +134,8 @@ def make_policy(  # size: a table of contradictions
         inject: Whether a thread may be started in a process to ask it (Windows).
         console_wide: Whether others on the same console may be hit (Windows).
         dependents: Whether dependent services may be stopped before a service (Windows).
+        extend_s: By so many seconds altogether everything may be moved if an application asks for more time.
+        reason: Why it is stopped, for applications with a receiver.
         signals: Whether the system has signals; else it is Windows.
 
     Raises:
@@ -145,7 +150,8 @@ def make_policy(  # size: a table of contradictions
         steps = (Step(ask),)
     else:
         steps = plan.steps if isinstance(plan, Plan) else parse_steps(plan, signals=signals)
-    for name, value in (("timeout", timeout_s), ("force-after", force_after_s), ("watch", watch_s)):
+    times = (("timeout", timeout_s), ("force-after", force_after_s), ("watch", watch_s), ("extend", extend_s))
+    for name, value in times:
         if value is not None and not 0 <= value <= LONGEST_S:
             raise PlanError(
                 f"`--{name} {value}` is not a time between 0 and a week", hint="every wait of endtask has a bound"
@@ -171,7 +177,10 @@ def make_policy(  # size: a table of contradictions
         )
     consent = (unattended, inject, console_wide, dependents)
     steps = tuple(Step(with_consent(s.request, unattended=unattended, dependents=dependents), s.wait_s) for s in steps)
-    return Policy(steps, budget_s, scope or Scope(), watch_s, all, missing_ok, force_ok, *consent)
+    if len(reason) > LONGEST_REASON or not reason.isprintable():
+        raise PlanError(f"`--reason` is one line of at most {LONGEST_REASON} characters", hint="shorten it")
+    scope = scope or Scope()
+    return Policy(steps, budget_s, scope, watch_s, all, missing_ok, force_ok, *consent, extend_s, reason)
 
 
 def _check(steps: tuple[Step, ...]) -> None:

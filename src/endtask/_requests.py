@@ -21,6 +21,7 @@ HAS_SIGNALS = hasattr(_signal, "SIGKILL")  # the feature, not the name of the sy
 TERM = Request("TERM", "signal", 15)
 KILL = Request("KILL", "signal", 9, "", True)
 ASK = Request("ask", "ask", -1)
+CHANNEL = Request("CHANNEL", "channel", -1)  # a program with endtask's receiver, on every system
 
 STOP_EVENT = Request("STOP_EVENT", "event", -1)
 WM_CLOSE = Request("WM_CLOSE", "window", 0x10)  # numbers: winuser.h
@@ -63,7 +64,7 @@ _SUSPENDING = frozenset(("STOP", "TSTP", "TTIN", "TTOU"))
 
 
 def parse_request(text: str, *, signals: bool = HAS_SIGNALS) -> Request:
-    """Return the request that *text* names: `ask`, a signal (`TERM`, `SIGTERM`, `RTMIN+3`) or a mechanism of Windows (`wm-close`), `stdin:TEXT`, `cmd:COMMAND`, `kill`.
+    """Return the request that *text* names: `ask`, `channel`, a signal (`TERM`, `SIGTERM`, `RTMIN+3`) or a mechanism of Windows (`wm-close`), `stdin:TEXT`, `cmd:COMMAND`, `kill`.
 
     Args:
         text: The word of a plan.
@@ -80,6 +81,8 @@ def parse_request(text: str, *, signals: bool = HAS_SIGNALS) -> Request:
     word = word.removesuffix("-event") if word.startswith("ctrl-") else word  # CTRL_C_EVENT is its name in the headers
     if word == "ask":
         return TERM if signals else ASK
+    if word == "channel":
+        return CHANNEL
     return _signal_request(text, word) if signals else _windows_request(text, word)
 
 
@@ -126,7 +129,8 @@ def _windows_request(text: str, word: str) -> Request:
             hint="use `ask`, or a mechanism such as `wm-close` or `ctrl-c`",
         )
     raise PlanError(
-        f"`{text}` is not a request that endtask knows", hint="known are `ask`, `kill`, " + ", ".join(WINDOWS_WORDS)
+        f"`{text}` is not a request that endtask knows",
+        hint="known are `ask`, `channel`, `kill`, " + ", ".join(WINDOWS_WORDS),
     )
 
 

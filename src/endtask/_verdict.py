@@ -35,6 +35,7 @@ def verdict(backend: Backend, entry: Entry, *, started_at: float) -> TargetRepor
         job.respawn,
         job.suspects,
         advice,
+        job.extended_s,
     )
 
 
@@ -53,6 +54,7 @@ def _member(backend: Backend, entry: Entry, member: JobMember, started_at: float
         member.forced,
         tuple(member.receipts),
         member.kept,
+        tuple(member.said),
     )
 
 

@@ -9,6 +9,8 @@ Rules for every backend:
 - A method that takes a bare pid only *reads*, and its answer is a hint until a pin confirms it.
 - "No such process" is `GoneError` or `None` as documented; "may not" is `AccessDeniedError`; they are never mixed up.
 - No method sleeps; only `Waiter.wait` blocks, for at most the time given.
+
+Size: one list of questions; whoever writes a backend reads it from top to bottom.
 """
 
 from __future__ import annotations
@@ -387,10 +389,15 @@ class Backend(Protocol):
     def fork_watch(self, waiter: Waiter) -> ForkWatch | None:
         """Start to watch forks, None where the system or our rights do not allow it. News wake *waiter*."""
 
-    def converse(self, pin: Pin, waiter: Waiter) -> Conversation | str:
-        """Connect to the receiver (`endtask_receiver`) in a process, without waiting for it. News wake *waiter*.
+    def converse(self, pin: Pin, waiter: Waiter, row: Row | None = None) -> Conversation | str:
+        """Connect to the receiver (`endtask_receiver`) in a process, without waiting for it.
 
         Costs a few file status calls where there is none, and loads nothing then.
+
+        Args:
+            pin: The process.
+            waiter: Woken by news.
+            row: Its line of the process table, if it is at hand.
 
         Returns:
             The conversation, with a receiver of exactly this process.

@@ -39,7 +39,7 @@ class SignalsOnly:
         """False: no program can say that it has heard a signal."""
         return False
 
-    def converse(self, pin: Pin, waiter: Waiter) -> Conversation | str:
+    def converse(self, pin: Pin, waiter: Waiter, row: Row | None = None) -> Conversation | str:
         """Return nothing: no process has a receiver, unless a backend knows better."""
         return ""
 

@@ -5,23 +5,26 @@ Decision: seeing and acting are two halves. `ProcReader` asks /proc by pid, whic
 
 from __future__ import annotations
 
+import os
 import sys
 
 assert sys.platform == "linux"
 
+from endtask._backends.linux import procfs
 from endtask._backends.linux.pidfd import Pins, own
 from endtask._backends.linux.reader import ProcReader
 from endtask.model import Receipt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from endtask._backends.base import Backend, ForkWatch, Pin, Waiter
+    from endtask._backends.base import Backend, Conversation, ForkWatch, Pin, Waiter
     from endtask._backends.linux.channels import Commands
     from endtask._backends.linux.ends import EndReader
     from endtask._backends.linux.pidfd import LinuxPin
     from endtask._backends.linux.sweep import CgroupKill, HoldSweep
-    from endtask.model import ProcessEnd, Request
+    from endtask.model import ProcessEnd, Request, Row
 
+_FEW = 64  # processes whose environment names a folder: who stops more than that at once finds the usual folders only
 _DENIED = "not permitted: needs the same user as the process, or CAP_KILL"
 
 
@@ -33,6 +36,8 @@ class LinuxBackend(ProcReader):
         self._pins = Pins()
         self._ends: EndReader | None = None
         self._commands: Commands | None = None
+        self._folders: dict[int, tuple[bytes, ...]] = {}  # of the sockets of receivers, by user
+        self._environments = 0  # that were looked at for such a folder
 
     def capacity(self) -> int:
         """Return how many more pins may be open at the same time, the hard limit of RLIMIT_NOFILE counted."""
@@ -113,6 +118,39 @@ class LinuxBackend(ProcReader):
 
         assert isinstance(waiter, LinuxWaiter), "the waiter was not made by the Linux backend"
         return open_watch(waiter)
+
+    def converse(self, pin: Pin, waiter: Waiter, row: Row | None = None) -> Conversation | str:
+        """Connect to the receiver in a process, without waiting for it; see `Backend.converse`."""
+        uid = procfs.owner(pin.ref.pid)
+        places = () if uid is None else self._places(pin.ref.pid, uid)
+        if uid is None or not places:
+            return ""  # the usual case, without another import
+        from endtask._backends.linux import channel
+        from endtask._backends.linux.waiter import LinuxWaiter
+
+        assert isinstance(waiter, LinuxWaiter), "the waiter was not made by the Linux backend"
+        row = row or procfs.row(pin.ref.pid)
+        return channel.converse(places, row, uid, waiter) if row is not None else ""
+
+    def _places(self, pid: int, uid: int) -> tuple[bytes, ...]:
+        """Return the folders that there are in which a process of a user may have the socket of its receiver, in the order in which that tries them.
+
+        They are looked for once for each user.
+        What the environment of the process itself names counts only if it runs as our user: another's may name a file system that never answers.
+        """
+        ours = uid == os.geteuid()
+        known = self._folders.get(uid)
+        if known is None:
+            usual = [b"/run/user/%d/endtask" % uid, b"/tmp/endtask-%d" % uid]
+            if ours:
+                usual.insert(0, os.environb.get(b"XDG_RUNTIME_DIR", b"") + b"/endtask")
+            known = tuple(dict.fromkeys([f for f in usual if f.startswith(b"/") and os.path.isdir(f)]))
+            self._folders[uid] = known
+        if not ours or self._environments >= _FEW:
+            return known
+        self._environments += 1
+        own = self.kinships().runtime_folder(pid) + b"/endtask"
+        return (own, *known) if own.startswith(b"/") and own not in known and os.path.isdir(own) else known
 
     def open_sweep(self, cgroup: str = "") -> CgroupKill | HoldSweep:
         """Open the strongest forced end at hand; *cgroup* is one that is exactly the scope, or empty.

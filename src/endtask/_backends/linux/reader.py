@@ -262,11 +262,15 @@ class ProcReader(SignalsOnly):
 
     def kinship(self, pid: int) -> frozenset[bytes]:
         """Return the entries of the initial environment that programs rarely change, empty if unreadable."""
-        from endtask._backends.linux import ties
+        return self.kinships().of(pid)
 
+    def kinships(self) -> Kinships:
+        """Return what has been read of initial environments."""
         if self._kinships is None:
+            from endtask._backends.linux import ties
+
             self._kinships = ties.Kinships()
-        return self._kinships.of(pid)
+        return self._kinships
 
     def shared_objects(self, pid: int) -> frozenset[str]:
         """Return the pipes, sockets and deleted files that a process holds open, as text; empty if unreadable."""

@@ -14,6 +14,7 @@ from endtask._backends.linux.descriptors import links
 from endtask._backends.linux.procfs import decode, environ, look
 
 _MARK = b"ENDTASK_MARK="
+_RUNTIME = b"XDG_RUNTIME_DIR"
 
 
 def marks(pid: int) -> tuple[str, ...]:
@@ -41,10 +42,11 @@ _MOST_KEPT = 256  # environments; some KiB each
 class Kinships:
     """Reads kinship; processes with the same environment share one answer, because ten thousand of a kind would not fit otherwise."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_runtime")
 
     def __init__(self) -> None:
         self._known: dict[bytes, frozenset[bytes]] = {}
+        self._runtime: dict[int, bytes] = {}  # of whom was read, by pid
 
     def of(self, pid: int) -> frozenset[bytes]:
         """Return the entries of the initial environment, empty if there is none or it may not be read.
@@ -52,6 +54,9 @@ class Kinships:
         Without what is changed all the time; a program that starts another one rarely changes more than one or two of the rest.
         """
         raw = look(b"/proc/%d/environ" % pid, of_memory=True)
+        if len(self._runtime) >= _MOST_KEPT:
+            self._runtime.clear()
+        self._runtime[pid] = value_of(_RUNTIME, raw or b"")
         if not raw:
             return frozenset()
         found = self._known.get(raw)
@@ -61,6 +66,17 @@ class Kinships:
             found = frozenset([e for e in raw.split(b"\0") if e and not e.startswith(_VOLATILE)])
             self._known[raw] = found
         return found
+
+
+    def runtime_folder(self, pid: int) -> bytes:
+        """Return XDG_RUNTIME_DIR in the initial environment, empty if there is none; without another read of what `of` has read."""
+        known = self._runtime.pop(pid, None)
+        return value_of(_RUNTIME, look(b"/proc/%d/environ" % pid, of_memory=True) or b"") if known is None else known
+
+
+def value_of(name: bytes, environment: bytes) -> bytes:
+    """Return the value of a variable in the bytes of an environment, empty if it has none."""
+    return (b"\0" + environment).partition(b"\0" + name + b"=")[2].partition(b"\0")[0]
 
 
 def kinship(pid: int) -> frozenset[bytes]:

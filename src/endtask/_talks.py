@@ -1,0 +1,228 @@
+"""The conversations of one run with the receivers of the processes that it stops.
+
+A conversation is opened right before the first polite request to a process, because only then there is something to say:
+a *notice* that belongs to the request (deadline and reason), or the request itself (CHANNEL).
+What comes back goes to the state machine, which decides, to whoever follows the run, and into the report.
+
+Nothing here waits, except `meet`, which gives a process a tenth of a second to say who it is.
+A process without a receiver never leads here: the engine loads this module when it meets the first one.
+"""
+
+from __future__ import annotations
+
+from endtask import _conversation
+from endtask._record import replace
+from endtask.model import Receipt, Receiver, Said
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from endtask._backends.base import Backend, Conversation, Pin
+    from endtask._conversation import Message
+    from endtask._discover import Entry
+    from endtask._job import Action, JobMember
+    from endtask.model import PidRef, Request
+
+    Perform = Callable[[Entry, list[Action]], None]
+    Tell = Callable[[str, Entry, PidRef | None, str, str], None]
+    Owners = Callable[[PidRef], Iterable[tuple[Entry, JobMember]]]
+
+_HELLO_S = 0.1  # for who must only look
+_KINDS = {"heard": "heard", "need": "needs", "veto": "refuses"}  # of events; all else is `said`
+
+
+class _Talk:
+    """With one process."""
+
+    __slots__ = ("asked_at", "conversation", "reader", "ref")
+
+    def __init__(self, ref: PidRef, conversation: Conversation) -> None:
+        self.ref = ref
+        self.conversation = conversation
+        self.reader = _conversation.Reader()
+        self.asked_at: float | None = None  # when our last request was sent
+
+
+class Talks:
+    """All conversations of a run.
+
+    Args:
+        backend: The operating system.
+        started_at: Backend time at which the run began.
+        owners: Returns every job that a process belongs to, with its part there.
+        perform: Carries out what a job wants done.
+        tell: Tells whoever follows the run.
+    """
+
+    def __init__(self, backend: Backend, started_at: float, owners: Owners, perform: Perform, tell: Tell) -> None:
+        self._backend = backend
+        self._started_at = started_at
+        self._owners = owners
+        self._perform = perform
+        self._tell = tell
+        self._talks: dict[PidRef, _Talk] = {}
+
+    def begin(self, ref: PidRef, conversation: Conversation) -> None:
+        """Talk with the process *ref*."""
+        self._talks[ref] = _Talk(ref, conversation)
+
+    def knows(self, ref: PidRef) -> bool:
+        """Return whether there is a conversation with a process."""
+        return ref in self._talks
+
+    def prepare(self, entry: Entry, member: JobMember, request: Request) -> None:
+        """Tell a process what belongs to a request that it is about to get on another way."""
+        talk = self._talks.get(member.ref)
+        if talk is None or request.kind == "channel":
+            return
+        job = entry.job
+        talk.conversation.say(_conversation.notice(request.name, job.ends_at - self._backend.now(), job.policy.reason))
+        talk.asked_at = self._backend.now()
+
+    def ask(self, entry: Entry, member: JobMember, request: Request, why_not: str) -> Receipt:
+        """Ask by the conversation itself (CHANNEL); *why_not* is why there is none."""
+        job, now = entry.job, self._backend.now()
+        at_s = now - self._started_at
+        talk = self._talks.get(member.ref)
+        if talk is not None and talk.conversation.open:
+            line = _conversation.request(job.ends_at - now, job.policy.reason)
+            talk.asked_at = self._backend.now()
+            talk.conversation.say(line)
+            if talk.conversation.open:
+                return Receipt(request.name, "delivered", at_s)
+        if talk is not None:
+            why_not = talk.reader.broken or "its receiver has closed the conversation"
+        return Receipt(request.name, "impossible", at_s, why_not or "it has no receiver")
+
+    # ------------------------------------------------------------------ listening
+
+    def hear(self) -> None:
+        """Take in what has come, and give it to the jobs."""
+        for talk in list(self._talks.values()):
+            while talk.ref in self._talks:
+                data = talk.conversation.drain()
+                now = self._backend.now()
+                messages = talk.reader.feed(data, now)
+                for message in _without_overtaken(messages):
+                    self._take(talk, message, now)
+                if talk.reader.broken:
+                    self._note(talk, Said("closed", now - self._started_at, talk.reader.broken))
+                if talk.reader.broken or not talk.conversation.open:
+                    self._drop(talk.ref)
+                if not data:
+                    break
+
+    def _take(self, talk: _Talk, message: Message, now: float) -> None:
+        if message.kind == "hello":
+            return
+        after_s = None
+        if message.kind == "heard" and talk.asked_at is not None:
+            # What it heard before we asked was somebody else's request.
+            heard_at = now - (message.seconds or 0.0)
+            after_s = max(0.0, heard_at - talk.asked_at) if heard_at > talk.asked_at - 0.001 else None
+        entry = _conversation.said(message, max(0.0, now - self._started_at), after_s)
+        if message.kind == "need":
+            self._need(talk, entry, now)
+        else:
+            self._note(talk, entry)
+
+    def _note(self, talk: _Talk, entry: Said) -> None:
+        """Write it down in every job that the process belongs to."""
+        for owner, member in list(self._owners(talk.ref)):
+            self._put(owner, member, entry)
+
+    def _put(self, owner: Entry, member: JobMember, entry: Said) -> None:
+        job, now = owner.job, self._backend.now()
+        _conversation.add(member.said, entry)
+        actions: list[Action] = []
+        if entry.kind == "heard":
+            job.listens(member)
+        elif entry.kind == "veto":
+            actions = job.vetoes(member, now)
+        text = f"{member.ref.pid} {member.name} {_conversation.in_words(entry)}"
+        self._tell(_KINDS.get(entry.kind, "said"), owner, member.ref, member.name, text)
+        self._perform(owner, actions)
+
+    def _need(self, talk: _Talk, entry: Said, now: float) -> None:
+        """Answer a wish for more time: what the least generous of its jobs says."""
+        ends: list[tuple[float, bool]] = []
+        seconds = entry.seconds or 0.0
+        for owner, member in list(self._owners(talk.ref)):
+            job = owner.job
+            granted_s = job.needs(member, seconds, now)
+            missing_s = max(0.0, now + seconds - job.ends_at)
+            missing_s = missing_s if missing_s > _NOTHING_S else 0.0
+            until_s = max(0.0, job.ends_at - self._started_at)
+            self._put(owner, member, replace(entry, granted_s=granted_s, missing_s=missing_s, until_s=until_s))
+            ends.append((job.ends_at, granted_s > 0 or not missing_s))
+        if ends:
+            left_s = min(at for at, _good in ends) - now
+            answer = _conversation.granted if all(good for _at, good in ends) else _conversation.not_granted
+            talk.conversation.say(answer(left_s))
+
+    # ------------------------------------------------------------------ ending
+
+    def _drop(self, ref: PidRef) -> None:
+        talk = self._talks.pop(ref, None)
+        if talk is not None:  # a job that was settled by what it said may have done so already
+            talk.conversation.close()
+
+    def end(self, entry: Entry) -> None:
+        """Forget the processes of a job that is settled, as far as no other job has them."""
+        for member in entry.job.members:
+            if member.ref in self._talks and all(owner is entry for owner, _m in self._owners(member.ref)):
+                self._drop(member.ref)
+
+    def close(self) -> None:
+        """End every conversation."""
+        for ref in list(self._talks):
+            self._drop(ref)
+
+
+_NOTHING_S = 0.001  # what a plan misses by less than that is not missing
+
+
+def _without_overtaken(messages: list[Message]) -> list[Message]:
+    """Return messages without progress that newer progress of the same work has overtaken before we looked."""
+    kept: list[Message] = []
+    for message in messages:
+        if kept and message.kind == kept[-1].kind == "tell" and message.text == kept[-1].text:
+            kept[-1] = message
+        else:
+            kept.append(message)
+    return kept
+
+
+# --------------------------------------------------------------------------- only looking
+
+
+def meet(backend: Backend, pins: Iterable[Pin]) -> dict[int, Receiver]:
+    """Return what the receivers of processes say of them, by pid; nothing is asked. Takes a tenth of a second at most for all together."""
+    found: dict[int, Receiver] = {}
+    waiter = backend.waiter()
+    talks: dict[int, tuple[_Talk, _conversation.Acquaintance]] = {}
+    try:
+        for pin in pins:
+            conversation = backend.converse(pin, waiter)
+            if not isinstance(conversation, str):
+                talks[pin.ref.pid] = (_Talk(pin.ref, conversation), _conversation.Acquaintance())
+            elif conversation:
+                found[pin.ref.pid] = Receiver("unusable", detail=conversation)
+        until = backend.now() + _HELLO_S
+        open_ = dict(talks)
+        while open_ and (left_s := until - backend.now()) > 0:
+            for pid, (talk, known) in list(open_.items()):
+                for message in talk.reader.feed(talk.conversation.drain(), backend.now()):
+                    known.take(message)
+                if known.complete or talk.reader.broken or not talk.conversation.open:
+                    del open_[pid]
+            if open_:
+                waiter.wait(left_s)
+        for pid, (talk, known) in talks.items():
+            found[pid] = known.receiver(talk.reader.broken)
+    finally:
+        for talk, _known in talks.values():
+            talk.conversation.close()
+        waiter.close()
+    return found

@@ -245,7 +245,7 @@ class _Peer:
         except BlockingIOError:
             pass  # ignored: we are told when it goes on
         except OSError:
-            self.conversation.lost()
+            out.clear()  # it is gone, but what it has said before is still to be read; then comes the end
 
 
 def _credentials(socket: Socket) -> tuple[int | None, int | None]:

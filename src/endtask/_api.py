@@ -320,10 +320,14 @@ def _look_policy(backend: Backend, scope: Scope) -> Policy:
 
 
 def _look_at(backend: Backend, ready: Prepared, table: dict[int, Row]) -> tuple[Seen, list[Facts]]:
+    from endtask._acquaint import acquaint, knowing
+
     requests = [s.request for s in ready.policy.steps]
     target = ready.target.ref
-    facts = backend.facts(ready.pins[target.pid], table)
-    below = [backend.facts(ready.pins[ref.pid], table) for ref, *_rest in ready.members if ref != target]
+    receivers = acquaint(backend, ready.pins.values())
+    facts = knowing(backend.facts(ready.pins[target.pid], table), receivers)
+    others = [ready.pins[ref.pid] for ref, *_rest in ready.members if ref != target]
+    below = [knowing(backend.facts(pin, table), receivers) for pin in others]
     chain = tuple((pid, _name(backend, pid)) for pid in ready.above)
     tree = tuple(Member(ref, name, tie, kept=kept) for ref, name, tie, kept in ready.members)
     answers = forecast(facts, requests, below) if facts.windows is None else _answer(facts, requests, ready)

@@ -1,4 +1,4 @@
-"""What an application with a receiver (`endtask_receiver`) says, and what is said to it: lines <-> messages, and their words (pure).
+"""What an application with a receiver (`endtask_receiver`) says, and what is said to it: lines <-> messages (pure).
 
 One JSON object a line, UTF-8, at most 4,096 bytes with the newline; the first line of each side names the version.
 What is said here comes from the process that is being stopped, so it is believed as far as a handler would be: it may be late, wrong or malicious.
@@ -12,13 +12,10 @@ from __future__ import annotations
 
 from endtask._record import Record
 from endtask._version import VERSION
-from endtask.model import Receiver, Said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from endtask.model import ReceiverState
 
 PROTOCOL = 1
 MOST_LINE = 4096  # bytes, the newline included
@@ -26,7 +23,6 @@ MOST_LINES = 1024  # in a second
 MOST_TEXT = 500  # characters
 MOST_SECONDS = 1e7
 MOST_COUNT = 10**15
-MOST_SAID = 64  # entries of the report for one process
 _STATES = ("running", "asked", "hurry", "ending")
 _KINDS = ("hello", "heard", "tell", "need", "veto", "shield", "cleanup", "refused")
 
@@ -198,155 +194,3 @@ def _line(message: dict[str, object]) -> bytes:
     # A character of a text takes six bytes at most, so a line is always short enough.
     line = json.dumps({"endtask": PROTOCOL, **message}, ensure_ascii=False, separators=(",", ":"))
     return line.encode("utf-8", "replace") + b"\n"
-
-
-# --------------------------------------------------------------------------- in words
-
-
-def said(message: Message, at_s: float, seconds: float | None = None) -> Said:
-    """Return a message as an entry of the report.
-
-    Args:
-        message: Anything but `hello`.
-        at_s: When it came, in seconds since the start of the run.
-        seconds: For `heard`: how long after our request that was.
-    """
-    if message.kind == "heard":
-        return Said("heard", at_s, message.text, seconds=seconds)
-    assert message.kind in ("tell", "need", "veto", "shield", "cleanup", "refused"), "said by the receiver itself"
-    return Said(message.kind, at_s, message.text, message.done, message.total, message.seconds)  # type: ignore[arg-type]  # one of its words, as asserted
-
-
-def add(entries: list[Said], entry: Said) -> None:
-    """Add an entry: progress within the same work takes the place of the one before; of too many, the oldest `tell` goes."""
-    last = entries[-1] if entries else None
-    if last is not None and entry.kind == last.kind == "tell" and entry.text == last.text:
-        entries[-1] = entry
-        return
-    entries.append(entry)
-    if len(entries) > MOST_SAID:
-        del entries[next((i for i, e in enumerate(entries) if e.kind == "tell"), 1)]
-
-
-def in_words(entry: Said) -> str:
-    """Return what was said: `heard SIGTERM after 0.2 ms`, `says: draining, 3 of 15`, `needs 8 s more: flushing (granted: until 18 s)`, `refuses: recording`."""
-    seconds = entry.seconds or 0.0
-    text = f": {entry.text}" if entry.text else ""
-    if entry.kind == "heard":
-        after = "" if entry.seconds is None else f" after {_short(entry.seconds)}"
-        return f"heard {entry.text or 'the request'}{after}"
-    if entry.kind == "tell":
-        return f"says: {progress(entry.text, entry.done, entry.total)}"
-    if entry.kind == "need":
-        return f"needs {_round(seconds)} s more{text} ({_grant(entry)})"
-    if entry.kind == "veto":
-        return f"refuses{text}"
-    if entry.kind == "shield":
-        return f"cannot be cut short for at most {_round(seconds)} s{text}"
-    if entry.kind == "cleanup":
-        return f"has cleaned up{text} ({_short(seconds)})"
-    if entry.kind == "refused":
-        return f"does not speak with us{text}"
-    return f"is not listened to any more{text}"
-
-
-def _grant(entry: Said) -> str:
-    until = "" if entry.until_s is None else f" until {_round(entry.until_s)} s"
-    if entry.missing_s <= 0:
-        return f"granted:{until}" if entry.granted_s > 0 else f"it has that:{until}"
-    hint = f"--extend {_round(entry.granted_s + entry.missing_s, up=True)}s would"
-    return f"granted:{until}, no more: {hint}" if entry.granted_s > 0 else f"not granted: {hint}"
-
-
-def progress(text: str, done: int | None, total: int | None) -> str:
-    """Return `draining, 3 of 15`."""
-    count = "" if done is None else f"{done}" if total is None else f"{done} of {total}"
-    return ", ".join(p for p in (text, count) if p) or "nothing in words"
-
-
-def extension(entries: list[Said] | tuple[Said, ...]) -> tuple[float, str]:
-    """Return for which `--extend` all that was asked for would have been granted, and for what; 0 if nothing is missing."""
-    missing = [e for e in entries if e.kind == "need" and e.missing_s > 0]
-    if not missing:
-        return 0.0, ""
-    most = max(missing, key=lambda e: e.missing_s)
-    return sum(e.granted_s for e in entries) + most.missing_s, most.text
-
-
-def _round(seconds: float, *, up: bool = False) -> str:
-    """Return seconds as a person says them: at most two digits after the point."""
-    return f"{seconds + (0.0499 if up else 0.0):.1f}".removesuffix(".0") if seconds >= 1 else f"{seconds:.2g}"
-
-
-def _short(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{_round(seconds)} s"
-
-
-# --------------------------------------------------------------------------- what it is
-
-
-class Acquaintance:
-    """What is known of a receiver from what it has said so far."""
-
-    def __init__(self) -> None:
-        self.hello: Message | None = None
-        self._heard: Message | None = None
-        self._tell = ""
-        self._refused: str | None = None
-
-    def take(self, message: Message) -> None:
-        """Take in a message."""
-        if message.kind == "hello":
-            self.hello = message
-        elif message.kind == "heard":
-            self._heard = self._heard or message  # the first one is what it is ending for
-        elif message.kind == "tell":
-            self._tell = progress(message.text, message.done, message.total)
-        elif message.kind == "refused":
-            self._refused = message.text
-
-    @property
-    def complete(self) -> bool:
-        """Whether all has come that is said at once."""
-        hello = self.hello
-        return self._refused is not None or (
-            hello is not None and (hello.state == "running" or self._heard is not None)
-        )
-
-    def receiver(self, broken: str = "") -> Receiver:
-        """Return what is known; *broken* is why it is not listened to any more."""
-        if self._refused is not None:
-            return Receiver("refused", detail=self._refused)
-        hello = self.hello
-        if hello is None:
-            return Receiver("unusable", detail=broken) if broken else Receiver("silent")
-        state: ReceiverState = hello.state  # type: ignore[assignment]  # one of `_STATES`, as `_message` has seen
-        heard = self._heard
-        name, ago_s = ("", 0.0) if heard is None else (heard.text, heard.seconds or 0.0)
-        return Receiver(state, hello.text, hello.seconds or 0.0, hello.left_s, name, ago_s, self._tell)
-
-
-def receiver_in_words(receiver: Receiver) -> str:
-    """Return `yes: "ingest", takes up to 10 s`, and what it is doing where it was asked."""
-    if receiver.state == "silent":
-        return "yes, but it does not answer"
-    if receiver.state in ("refused", "unusable"):
-        what = "yes, but it does not speak with us" if receiver.state == "refused" else "not usable"
-        return f"{what}: {receiver.detail}" if receiver.detail else what
-    name = f'"{receiver.name}", ' if receiver.name else ""
-    text = f"yes: {name}takes up to {_round(receiver.grace_s)} s"
-    if receiver.state == "running":
-        return text
-    parts = []
-    if receiver.heard:
-        parts.append(f"asked by {receiver.heard} {_ago(receiver.ago_s)} ago")
-    parts.append({"asked": "ending", "hurry": "in a hurry", "ending": "ends at once"}[receiver.state])
-    if receiver.left_s is not None:
-        parts.append(f"{_round(receiver.left_s)} s left")
-    if receiver.says:
-        parts.append(f"says: {receiver.says}")
-    return f"{text}; {', '.join(parts)}"
-
-
-def _ago(seconds: float) -> str:
-    return f"{_round(seconds)} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from endtask._acquaint import acquaint, knowing
 from endtask._inspect import predict
 from endtask._job import FOR_ALL, SHELL_ALONE_S, TARGET_ALONE
 from endtask.model import Facts, PidRef, Planned, TargetPlan
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
 
 def target_plan(backend: Backend, ready: Prepared) -> TargetPlan:
     """Return in words what a stop of *ready* would do."""
-    target_facts = backend.facts(ready.pins[ready.target.ref.pid])
     policy = ready.policy
+    receivers = acquaint(backend, ready.pins.values()) if any(not s.request.forced for s in policy.steps) else {}
+    target = ready.target.ref.pid
+    target_facts = knowing(backend.facts(ready.pins[target]), receivers)
     members = []
     warnings = _plan_warnings(target_facts, ready)
     for ref, name, tie, kept in ready.members:
         pin = ready.pins[ref.pid]
-        facts = target_facts if ref == ready.target.ref else backend.facts(pin)
+        facts = target_facts if ref == ready.target.ref else knowing(backend.facts(pin), receivers)
         planned = _planned(policy, ready, facts, (ref, name, tie, kept))
         members.append(planned)
         warnings += _losses(facts, planned)
@@ -36,6 +39,7 @@ def target_plan(backend: Backend, ready: Prepared) -> TargetPlan:
         ready.origin.because if ready.origin is not None else "",
         ready.suspects,
         (*ready.warnings, *warnings),
+        policy.extend_s,
     )
 
 
@@ -51,7 +55,8 @@ def _planned(policy: Policy, ready: Prepared, facts: Facts, member: tuple[PidRef
             asked.append(request.name)
             answers.append(predict(facts, request).answer)
     when = "first" if is_target else _when(policy, ready, name)
-    return Planned(ref, name, tie, when if policy.steps else "waited for", tuple(asked), tuple(answers))
+    when = when if policy.steps else "waited for"
+    return Planned(ref, name, tie, when, tuple(asked), tuple(answers), facts.receiver)
 
 
 def rung(ready: Prepared, pid: int, request: Request) -> Request | None:

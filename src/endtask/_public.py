@@ -46,6 +46,8 @@ def stop(
     inject: bool = True,
     console_wide: bool = False,
     dependents: bool = False,
+    extend_s: float = 0.0,
+    reason: str = "",
     filters: Filter | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
@@ -68,6 +70,8 @@ def stop(
         inject: Windows: whether a thread may be started in another program to ask it.
         console_wide: Windows: whether console events may hit others on the same console.
         dependents: Windows: whether services that depend on a service may be stopped before it.
+        extend_s: By so many seconds altogether everything, force included, may be moved when an application asks for more time; 0: the budget is kept.
+        reason: Why, told to an application that has a receiver.
         filters: Narrow every word.
         on_event: Told of everything as it happens, in the calling thread.
 
@@ -79,7 +83,7 @@ def stop(
         AmbiguousError: A word means several programs and `all` is false; nothing was sent.
         OsCallError: The system could not be asked, for example without /proc.
     """
-    consent = (unattended, inject, console_wide, dependents)
+    consent = (unattended, inject, console_wide, dependents, extend_s, reason)
     policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, consent, now=now, all=all, missing_ok=missing_ok)
     return _api.stop(_targets(what), filters or Filter(), policy, keep=_words(keep), on_event=on_event)
 
@@ -99,6 +103,8 @@ async def stop_async(
     inject: bool = True,
     console_wide: bool = False,
     dependents: bool = False,
+    extend_s: float = 0.0,
+    reason: str = "",
     filters: Filter | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
@@ -109,7 +115,7 @@ async def stop_async(
     """
     from endtask._async import drive
 
-    consent = (unattended, inject, console_wide, dependents)
+    consent = (unattended, inject, console_wide, dependents, extend_s, reason)
     policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, consent, now=now, all=all, missing_ok=missing_ok)
     return await drive(_api.Session(_targets(what), filters or Filter(), policy, _words(keep), on_event))
 
@@ -126,13 +132,13 @@ def _policy(
     force_after_s: float | None,
     scope: ScopeKind,
     watch_s: float | None,
-    consent: tuple[bool, bool, bool, bool],
+    consent: tuple[bool, bool, bool, bool, float, str],
     *,
     now: bool,
     all: bool,
     missing_ok: bool,
 ) -> Policy:
-    unattended, inject, console_wide, dependents = consent
+    unattended, inject, console_wide, dependents, extend_s, reason = consent
     return make_policy(
         timeout_s=timeout_s,
         plan=plan,
@@ -146,6 +152,8 @@ def _policy(
         inject=inject,
         console_wide=console_wide,
         dependents=dependents,
+        extend_s=extend_s,
+        reason=reason,
     )
 
 
@@ -207,10 +215,12 @@ def plan(
     inject: bool = True,
     console_wide: bool = False,
     dependents: bool = False,
+    extend_s: float = 0.0,
+    reason: str = "",
     filters: Filter | None = None,
 ) -> Planning:
     """Say what `stop` with the same arguments would do, to the same processes; nothing is sent."""
-    consent = (unattended, inject, console_wide, dependents)
+    consent = (unattended, inject, console_wide, dependents, extend_s, reason)
     policy = _policy(timeout_s, plan, force_after_s, scope, watch_s, consent, now=now, all=all, missing_ok=missing_ok)
     return _api.plan(_targets(what), filters or Filter(), policy, keep=_words(keep))
 

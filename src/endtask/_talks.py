@@ -4,21 +4,21 @@ A conversation is opened right before the first polite request to a process, bec
 a *notice* that belongs to the request (deadline and reason), or the request itself (CHANNEL).
 What comes back goes to the state machine, which decides, to whoever follows the run, and into the report.
 
-Nothing here waits, except `meet`, which gives a process a tenth of a second to say who it is.
+Nothing here waits.
 A process without a receiver never leads here: the engine loads this module when it meets the first one.
 """
 
 from __future__ import annotations
 
-from endtask import _conversation
+from endtask import _conversation, _said
 from endtask._record import replace
-from endtask.model import Receipt, Receiver, Said
+from endtask.model import Receipt, Said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from endtask._backends.base import Backend, Conversation, Pin
+    from endtask._backends.base import Backend, Conversation
     from endtask._conversation import Message
     from endtask._discover import Entry
     from endtask._job import Action, JobMember
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     Tell = Callable[[str, Entry, PidRef | None, str, str], None]
     Owners = Callable[[PidRef], Iterable[tuple[Entry, JobMember]]]
 
-_HELLO_S = 0.1  # for who must only look
 _KINDS = {"heard": "heard", "need": "needs", "veto": "refuses"}  # of events; all else is `said`
 
 
@@ -121,7 +120,7 @@ class Talks:
             # What it heard before we asked was somebody else's request.
             heard_at = now - (message.seconds or 0.0)
             after_s = max(0.0, heard_at - talk.asked_at) if heard_at > talk.asked_at - 0.001 else None
-        entry = _conversation.said(message, max(0.0, now - self._started_at), after_s)
+        entry = _said.entry(message, max(0.0, now - self._started_at), after_s)
         if message.kind == "need":
             self._need(talk, entry, now)
         else:
@@ -134,13 +133,13 @@ class Talks:
 
     def _put(self, owner: Entry, member: JobMember, entry: Said) -> None:
         job, now = owner.job, self._backend.now()
-        _conversation.add(member.said, entry)
+        _said.add(member.said, entry)
         actions: list[Action] = []
         if entry.kind == "heard":
             job.listens(member)
         elif entry.kind == "veto":
             actions = job.vetoes(member, now)
-        text = f"{member.ref.pid} {member.name} {_conversation.in_words(entry)}"
+        text = f"{member.ref.pid} {member.name} {_said.in_words(entry)}"
         self._tell(_KINDS.get(entry.kind, "said"), owner, member.ref, member.name, text)
         self._perform(owner, actions)
 
@@ -192,37 +191,3 @@ def _without_overtaken(messages: list[Message]) -> list[Message]:
         else:
             kept.append(message)
     return kept
-
-
-# --------------------------------------------------------------------------- only looking
-
-
-def meet(backend: Backend, pins: Iterable[Pin]) -> dict[int, Receiver]:
-    """Return what the receivers of processes say of them, by pid; nothing is asked. Takes a tenth of a second at most for all together."""
-    found: dict[int, Receiver] = {}
-    waiter = backend.waiter()
-    talks: dict[int, tuple[_Talk, _conversation.Acquaintance]] = {}
-    try:
-        for pin in pins:
-            conversation = backend.converse(pin, waiter)
-            if not isinstance(conversation, str):
-                talks[pin.ref.pid] = (_Talk(pin.ref, conversation), _conversation.Acquaintance())
-            elif conversation:
-                found[pin.ref.pid] = Receiver("unusable", detail=conversation)
-        until = backend.now() + _HELLO_S
-        open_ = dict(talks)
-        while open_ and (left_s := until - backend.now()) > 0:
-            for pid, (talk, known) in list(open_.items()):
-                for message in talk.reader.feed(talk.conversation.drain(), backend.now()):
-                    known.take(message)
-                if known.complete or talk.reader.broken or not talk.conversation.open:
-                    del open_[pid]
-            if open_:
-                waiter.wait(left_s)
-        for pid, (talk, known) in talks.items():
-            found[pid] = known.receiver(talk.reader.broken)
-    finally:
-        for talk, _known in talks.values():
-            talk.conversation.close()
-        waiter.close()
-    return found

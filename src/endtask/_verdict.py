@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from endtask._backends.base import Backend
     from endtask._discover import Entry
     from endtask._find import Target
-    from endtask._job import JobMember
+    from endtask._job import Job, JobMember
     from endtask.model import Outcome, ProcessEnd, Receipt
 
 _EXPLAINED = 20  # survivors that are looked into: a verdict must not take longer than the stop
@@ -62,6 +62,8 @@ def _reasons(backend: Backend, entry: Entry, word: Outcome) -> tuple[list[Reason
     """Return why not, or what should be known all the same, and what the user can do."""
     job = entry.job
     found: list[Reason] = []
+    if word == "forced":
+        found += _wanted_more(job)
     if word in ("stopped", "forced", "already-gone") and all(p.free for p in job.ports):
         return found, ""  # the usual end: nothing is left to explain
     from endtask import _why
@@ -86,6 +88,19 @@ def _reasons(backend: Backend, entry: Entry, word: Outcome) -> tuple[list[Reason
         found.append(Reason("more", f"{len(alive) - _EXPLAINED} more processes of it still run"))
     found += _why.scope_reasons(job)
     return found, _why.advice(word, entry.ready.target.ref.pid, found, job)
+
+
+def _wanted_more(job: Job) -> list[Reason]:
+    """Return who was forced and had asked for more time."""
+    found: list[Reason] = []
+    for member in job.members:
+        if member.said and member.forced:
+            from endtask._said import extension, needs_time
+
+            extend_s, what = extension(member.said)
+            if extend_s:
+                found.append(needs_time(extend_s, what, f"{member.ref.pid} {member.name}".rstrip(), member.ref.pid))
+    return found
 
 
 def gone(target: Target, at_s: float) -> TargetReport:

@@ -187,6 +187,12 @@ def _by_state(facts: Facts, who: str) -> list[Reason]:
 def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
     """Return why one member of a settled job still runs."""
     sent = {r.request for r in member.receipts if r.status == "delivered"}
+    if member.said:
+        from endtask._said import said_reasons  # only who has met a receiver needs it
+
+        said = said_reasons(member.said, f"{member.ref.pid} {member.name}".rstrip(), member.ref.pid)
+        if said:
+            return [*said, *_held_back(facts, f"{facts.ref.pid} {facts.name}".rstrip()), *_by_state(facts, facts.name)]
     found = [*member.state]  # what the last look at its windows showed; read again for the verdict where there are any
     for receipt in member.receipts:
         if receipt.status in ("denied", "impossible", "failed"):
@@ -304,6 +310,9 @@ def advice(word: Outcome, pid: int, found: Sequence[Reason], job: Job) -> str:
     return ""
 
 
+_GUESSES = frozenset(("handler", "slow", "nothing", "not-taken", "shell-trap"))  # about what a process tells itself
+
+
 def explain(  # size: a table of reasons
     seen: Seen, below: Sequence[Facts], *, asked_before: bool
 ) -> tuple[Reason, ...]:
@@ -315,13 +324,20 @@ def explain(  # size: a table of reasons
         asked_before: Whether an earlier stop asked it in vain.
     """
     facts = seen.facts
+    ending: list[Reason] = []
+    if facts.receiver is not None:
+        from endtask._said import ending_reasons
+
+        ending = ending_reasons(facts)
     if facts.windows is not None:
         from endtask._diagnosis import explain_windows
 
-        return tuple(explain_windows(seen, below, asked_before=asked_before))
+        return (*ending, *explain_windows(seen, below, asked_before=asked_before))
     term = Request("TERM", "signal", _TERM_NUMBER)
     pending = facts.signals is not None and bool(facts.signals.pending & (1 << (_TERM_NUMBER - 1)))
     found = reasons(facts, [term], asked=asked_before or pending)
+    if ending:
+        found = [*ending, *(r for r in found if r.certain or r.code not in _GUESSES)]
     if facts.exited and not found:
         text = f"{facts.ref.pid} {facts.name} has exited: nothing of it runs any more"
         found.append(Reason("exited", text, pid=facts.ref.pid))

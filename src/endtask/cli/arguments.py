@@ -142,6 +142,8 @@ def policy(parsed: Parsed) -> Policy:
         inject=not parsed.has("no-inject"),
         console_wide=parsed.has("console-wide"),
         dependents=parsed.has("dependents"),
+        extend_s=_seconds(parsed, "extend") or 0.0,
+        reason=parsed.text("reason") or "",
     )
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from endtask.cli.console import Line
-    from endtask.model import Explanation, Facts, Looked, Manager, PidRef, Planned, Planning, Seen, TargetPlan
+    from endtask.model import Explanation, Facts, Looked, Manager, PidRef, Planned, Planning, Receiver, Seen, TargetPlan
 
 _MANY = 12
 _COMMAND_LENGTH = 60
@@ -76,7 +76,9 @@ def seen_lines(seen: Seen, *, verbose: bool = False) -> list[Line]:
     if seen.facts.windows is not None:
         from endtask.cli.describe_windows import windows_lines
 
-        lines += [_label(label, text) for label, text in windows_lines(seen.facts.windows, verbose=verbose)]
+        lines += [_label(label, text) for label, text in windows_lines(seen.facts, verbose=verbose)]
+    elif seen.facts.receiver is not None:
+        lines.append(_receiver(seen.facts.receiver))
     lines += [
         _label("manager", _manager_text(m), "warn" if m.restarts == "yes" else "dim") for m in seen.facts.managers
     ]
@@ -91,6 +93,12 @@ def seen_lines(seen: Seen, *, verbose: bool = False) -> list[Line]:
     lines += [_label("unknown", f"{', '.join(names)}: {reason}") for reason, names in unread.items()]
     lines += [_label("advice", text, "head") for text in seen.forecast.advice]
     return lines
+
+
+def _receiver(receiver: Receiver) -> Line:
+    from endtask._said import receiver_in_words
+
+    return _label("receiver", receiver_in_words(receiver), "warn" if receiver.state == "unusable" else "dim")
 
 
 def _head(seen: Seen) -> Line:
@@ -217,14 +225,18 @@ def plan_lines(planning: Planning, *, verbose: bool = False) -> list[Line]:
 def _target_plan(target: TargetPlan, *, verbose: bool) -> list[Line]:
     count = len(target.members)
     scope = f", {count} in scope" if count > 1 else ""
-    about = f"{scope}   budget {target.budget_s:g} s"
+    more = f", at most {target.extend_s:g} s more if an application asks for it" if target.extend_s else ""
+    about = f"{scope}   budget {target.budget_s:g} s{more}"
     lines: list[Line] = [(*_word(target.what, target.ref), ("head", f"{target.name} {target.ref.pid}"), ("", about))]
     steps = "    ".join(f"{at_s:.2f} s  {name}" for name, at_s in target.steps)
     lines.append(_label("steps", steps or "none: only wait"))
     members = target.members if verbose else target.members[:_MANY]
     pid_width = max((len(f"{m.ref.pid} {m.name}") for m in members), default=0)
     when_width = max((len(m.when) for m in members), default=0)
-    lines += [_planned(m, min(pid_width, 40), when_width) for m in members]
+    for m in members:
+        lines.append(_planned(m, min(pid_width, 40), when_width))
+        if m.receiver is not None:
+            lines.append(_receiver(m.receiver))
     if count > len(members):
         lines.append(_label("", f"and {count - len(members)} more (-v shows them)"))
     if target.watch_s:

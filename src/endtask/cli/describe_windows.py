@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from endtask.model import Service, Window, WindowsFacts
+    from endtask.model import Facts, Service, Window, WindowsFacts
 
 _MANY = 6
 _KINDS = {
@@ -34,14 +34,20 @@ _RUNTIMES = {
 }
 
 
-def windows_lines(windows: WindowsFacts, *, verbose: bool = False) -> list[tuple[str, str]]:
-    """Return pairs of label and text."""
+def windows_lines(facts: Facts, *, verbose: bool = False) -> list[tuple[str, str]]:
+    """Return pairs of label and text; of Windows processes only."""
+    windows = facts.windows
+    assert windows is not None, "a Windows process"
     lines = [("kind", _kind(windows)), *_windows(windows, verbose=verbose)]
     lines += [("service", _service(s)) for s in windows.services]
     rights = _rights(windows)
     if rights:
         lines.append(("rights", rights))
-    if windows.receiver:
+    if facts.receiver is not None:
+        from endtask._said import receiver_in_words
+
+        lines.append(("receiver", receiver_in_words(facts.receiver)))
+    elif windows.receiver:
         lines.append(("receiver", "yes: it listens to endtask's stop event"))
     return lines
 

@@ -44,6 +44,7 @@ class LiveView:
         self._chosen = EventLines(verbose=verbose)
         self._stream = console.out if console.out.tty and lines else console.err
         self._rows: dict[int, tuple[str, str, float]] = {}
+        self._said: dict[int, str] = {}
         self._live: Live | None = None
         self._clock = start_clock(self._tick, self._is_writing)
 
@@ -70,6 +71,9 @@ class LiveView:
         pid = event.ref.pid
         if event.kind in ("exited", "settled"):
             self._rows.pop(pid, None)
+            self._said.pop(pid, None)
+        elif event.kind in ("heard", "said", "needs", "refuses"):
+            self._said[pid] = event.text.removeprefix(f"{pid} {event.name} ")
         elif event.kind in ("selected", "joined"):
             self._rows[pid] = (event.name, "", 0.0)
         elif event.kind == "request":
@@ -81,7 +85,8 @@ class LiveView:
         lines = [f"  {elapsed:.1f} s of {self._budget_s:g} s  waiting for {len(self._rows)}"]
         for pid, (name, request, at_s) in list(self._rows.items())[:_ROWS]:
             asked = f"asked by {request} {max(0.0, elapsed - at_s):.1f} s ago" if request else "not asked yet"
-            lines.append(shown(f"    {pid} {name}  {asked}"))
+            says = f"  {self._said[pid]}" if pid in self._said else ""
+            lines.append(shown(f"    {pid} {name}  {asked}{says}"))
         if len(self._rows) > _ROWS:
             lines.append(f"    and {len(self._rows) - _ROWS} more")
         return lines

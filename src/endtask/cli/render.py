@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from endtask.cli.console import Line
-    from endtask.model import Event, MemberReport, Missing, Report, Suspect, TargetReport
+    from endtask.model import Event, MemberReport, Missing, PidRef, Report, Suspect, TargetReport
 
 MANY = 10  # of a long list that many are shown, the rest is counted; `-v` shows all
 LINES = 100  # of the usual events
+SAID_S = 1.0  # between two lines of one process that tell progress
 _NTSTATUS = 0x10000  # exit statuses from here on are written in hexadecimal, as Windows does
 # Told only with -v: the first two are what the user typed, the last one is the report itself.
 _QUIET_EVENTS = frozenset(("selected", "waiting", "settled"))
@@ -32,7 +33,7 @@ def event_line(event: Event, *, verbose: bool = False) -> Line | None:
     if event.kind in _QUIET_EVENTS and not verbose:
         return None
     text = event.text or " ".join(w for w in (event.kind, str(event.ref or ""), event.name, event.outcome) if w)
-    role = {"respawn": "warn", "suspect": "warn", "joined": "warn"}.get(event.kind, "")
+    role = {"respawn": "warn", "suspect": "warn", "joined": "warn", "refuses": "warn"}.get(event.kind, "")
     return (("dim", f"  {event.at_s:.2f} s  "), (role, text))
 
 
@@ -45,16 +46,28 @@ class EventLines:
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
         self._left = LINES
+        self._said: dict[PidRef | None, tuple[float, str]] = {}  # who said what last, and when that was shown
 
     def line(self, event: Event) -> Line | None:
         """Return the line for the next event, None if it is not told."""
-        if not self._verbose and event.kind in ("request", "exited"):
+        if not self._verbose and event.kind == "said" and self._is_progress(event):
+            return None
+        if not self._verbose and event.kind in ("request", "exited", "heard", "said", "needs"):
             self._left -= 1
             if self._left == -1:
                 return f"  {event.at_s:.2f} s  and so on: the rest is counted below (-v shows every line)"
             if self._left < 0:
                 return None
         return event_line(event, verbose=self._verbose)
+
+    def _is_progress(self, event: Event) -> bool:
+        """Return whether it says the same as a moment ago, but for the numbers."""
+        at_s, words = self._said.get(event.ref, (-SAID_S, ""))
+        now = "".join([c for c in event.text if not c.isdigit()])
+        if now == words and event.at_s - at_s < SAID_S:
+            return True
+        self._said[event.ref] = (event.at_s, now)
+        return False
 
 
 def report_lines(report: Report, *, verbose: bool = False, verb: str = "stop") -> list[Line]:
@@ -179,10 +192,15 @@ def _member_lines(member: MemberReport) -> list[Line]:
     else:
         fate = f"exited at {member.exited_at_s:.2f} s, {_end(member)}"
     lines: list[Line] = [f"  {member.ref} {member.name} ({member.tie}): {fate}"]
+    told = []
     for receipt in member.receipts:
         detail = f": {receipt.detail}" if receipt.detail else ""
-        lines.append(f"    {receipt.at_s:.2f} s  {receipt.request} {receipt.status}{detail}")
-    return lines
+        told.append((receipt.at_s, f"    {receipt.at_s:.2f} s  {receipt.request} {receipt.status}{detail}"))
+    if member.said:
+        from endtask._said import in_words
+
+        told += [(entry.at_s, f"    {entry.at_s:.2f} s  {in_words(entry)}") for entry in member.said]
+    return [*lines, *(text for _at_s, text in sorted(told, key=lambda line: line[0]))]
 
 
 def _end(member: MemberReport) -> str:

@@ -72,7 +72,9 @@ def listen(
     if sys.platform == "win32":
         from endtask_receiver import _windows
 
-        ears = _windows.ears(signals, stdin=stdin, parent=parent, fork=fork, window=window, everywhere=everywhere)
+        ears = _windows.ears(
+            signals, stdin=stdin, parent=parent, fork=fork, window=window, everywhere=everywhere, channel=channel
+        )
     else:
         from endtask_receiver import _posix
 

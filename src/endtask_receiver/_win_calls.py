@@ -28,9 +28,11 @@ ACCESS_DENIED = 5
 INVALID_HANDLE = 6
 BROKEN_PIPE = 109
 ALREADY_EXISTS = 183
+IO_INCOMPLETE = 996
 FILE_TYPE_CHAR = 2
 FILE_TYPE_PIPE = 3
 STD_INPUT_HANDLE = 0xFFFFFFF6  # -10
+SDDL_REVISION_1 = 1
 
 CTRL_C_EVENT = 0
 CTRL_BREAK_EVENT = 1
@@ -111,6 +113,10 @@ PeekNamedPipe = bind(
     ctypes.c_void_p,
     wintypes.DWORD,
     *[ctypes.POINTER(wintypes.DWORD)] * 3,
+)
+DisconnectNamedPipe = bind(_kernel32, "DisconnectNamedPipe", wintypes.BOOL, HANDLE)
+GetNamedPipeClientProcessId = bind(
+    _kernel32, "GetNamedPipeClientProcessId", wintypes.BOOL, HANDLE, ctypes.POINTER(wintypes.DWORD)
 )
 ToSecurityDescriptor = bind(
     _advapi32,

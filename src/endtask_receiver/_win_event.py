@@ -21,7 +21,6 @@ from endtask_receiver._win_calls import Handle
 
 # SDDL: protected; SYSTEM, Administrators: all; OWNER RIGHTS (whoever owns it, and no more than this): SYNCHRONIZE, EVENT_MODIFY_STATE
 _SECURITY = "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;0x00100002;;;OW)"
-_SDDL_REVISION_1 = 1
 _SERVICES = 0
 
 
@@ -88,7 +87,7 @@ def _fault(error: int) -> str:
 def _create(name: str) -> Handle | int:
     """Return a new event that is not set, or GetLastError."""
     descriptor = calls.HANDLE()
-    if not calls.ToSecurityDescriptor(_SECURITY, _SDDL_REVISION_1, ctypes.byref(descriptor), None):
+    if not calls.ToSecurityDescriptor(_SECURITY, calls.SDDL_REVISION_1, ctypes.byref(descriptor), None):
         return int(calls.last_error())
     try:
         size = ctypes.sizeof(calls.SecurityAttributes)

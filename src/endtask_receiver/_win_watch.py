@@ -1,4 +1,4 @@
-"""One thread that waits for everything but the console: stop event, window messages, the end of the parent; and that looks at the clock.
+"""One thread that waits for everything but the console: stop event, pipe, window messages, the end of the parent; and that looks at the clock.
 
 Decision: a plain thread in MsgWaitForMultipleObjectsEx.
 Measured from the event to Python code: 0.1 ms; RegisterWaitForSingleObject took three times, asyncio's own wait ten times as long.
@@ -24,19 +24,21 @@ if TYPE_CHECKING:
     from endtask_receiver._stop import Stop
     from endtask_receiver._win_calls import Handle
     from endtask_receiver._win_event import StopEvent
+    from endtask_receiver._win_pipe import Pipe
     from endtask_receiver._win_window import HiddenWindow
 
 _START_S = 5.0  # the window may have to wait for a desktop that is just being made; without it we hear the rest
 _END_S = 1.0  # the thread needs microseconds to end, unless a callback of the application holds it up
 
-# The names of stop events belong to the process: the first ear has them, and tells the others.
+# The names of stop events and of the pipe belong to the process: the first ear has them, and tells the others what is asked.
 _listening: list[WatchEar] = []
+_talking: list[WatchEar] = []
 
 
 class WatchEar:
     """Hears in a thread of its own."""
 
-    def __init__(self, *, asked: bool, everywhere: bool, window: bool, parent: bool) -> None:
+    def __init__(self, *, asked: bool, everywhere: bool, window: bool, parent: bool, channel: bool) -> None:
         """Prepare.
 
         Args:
@@ -44,12 +46,15 @@ class WatchEar:
             everywhere: Whether it can be set from other sessions.
             window: Whether a hidden window hears.
             parent: Whether the end of the parent is a request.
+            channel: Whether requesters can talk to us.
         """
         self.asked = asked
         self._everywhere = everywhere
         self._wants_window = window
         self._wants_parent = parent
+        self._wants_channel = channel
         self._events: list[StopEvent] = []
+        self._pipe: Pipe | None = None
         self._window: HiddenWindow | None = None
         self._sources: tuple[tuple[Handle, Callable[[], object] | None], ...] = ()
         self._said: list[str] = []
@@ -74,6 +79,12 @@ class WatchEar:
         if self.asked:
             self._open_events()
             _listening.append(self)
+        if self._wants_channel:
+            if _talking:
+                self._said.append("channel: another `listen` of this process has it")
+            else:
+                self.open_pipe()
+            _talking.append(self)
         self._ready.acquire()
         self._ended.acquire()
         stop.add_waker(self.poke)  # a request from inside the program brings a deadline too
@@ -94,6 +105,15 @@ class WatchEar:
         self._events = events
         with self._state:
             self._sources += tuple((e.handle, lambda e=e: _tell_all(e)) for e in events)  # type: ignore[misc]  # the default gives no type
+        self.poke()
+
+    def open_pipe(self) -> None:
+        """Let requesters talk to us from now on."""
+        from endtask_receiver._win_pipe import Pipe
+
+        pipe = Pipe(self._stop, self.poke)
+        self._said.append(pipe.describe())
+        self._pipe = pipe
         self.poke()
 
     def _open_parent(self) -> None:
@@ -118,14 +138,20 @@ class WatchEar:
             return  # by `atexit`
         atexit.unregister(self.close)
         self._closed = self._closing = True
-        if self in _listening:
-            _listening.remove(self)
+        for those in (_listening, _talking):
+            if self in those:
+                those.remove(self)
+        talks = self._pipe is not None
         self._stop.remove_waker(self.poke)
         self.poke()
         if self._holding:
             return  # the process ends, and with it the thread, which still waits for all this
         if self._thread != get_ident():
             self._ended.acquire(True, _END_S)
+        else:
+            self._close_pipe()
+        if talks and _talking:
+            _talking[-1].open_pipe()
         events, self._events = self._events, []
         if events and _listening:
             _listening[-1].adopt(events)
@@ -150,7 +176,13 @@ class WatchEar:
             self._sources = ()
             if self._window is not None:
                 self._window.close()
+            self._close_pipe()
             self._ended.release()
+
+    def _close_pipe(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
 
     def _open_window(self) -> None:
         if not self._wants_window:
@@ -176,21 +208,26 @@ class WatchEar:
 
     def _turn(self, window: HiddenWindow | None, limit_s: float | None) -> None:
         """Wait once, and do what is to be done."""
-        stop, sources = self._stop, self._sources
+        stop, sources, pipe = self._stop, self._sources, self._pipe
         handles = [handle.value for handle, _do in sources]
+        if pipe is not None:
+            handles += pipe.handles()
         due_s = stop._due_s()
         waits = [s for s in (due_s, limit_s) if s is not None]
         timeout_ms = min(int(min(waits) * 1000) + 1, calls.INFINITE - 1) if waits else calls.INFINITE
         index = calls.wait_any(handles, timeout_ms) if window is None else window.wait_any(handles, timeout_ms)
         if index < len(sources):
             self._do(*sources[index])
-        elif window is not None and index == len(sources):
+        elif window is not None and index == len(handles):
             window.pump()
         elif index == calls.WAIT_FAILED:
             # Somebody has closed a handle of ours, by a number that he took for his own. The console is still heard.
-            self._said = ["stop event and parent: not heard any more, a handle was closed"]
+            self._said = ["stop event, pipe and parent: not heard any more, a handle was closed"]
             self._sources = sources[:1]
+            self._close_pipe()
             self._closing = len(sources) == 1
+        if pipe is not None:
+            pipe.turn()
         if due_s is not None:
             stop._tick()
 

@@ -1,4 +1,4 @@
-"""The ears of Windows: console events, a named event, a hidden window, the end of standard input and of the parent.
+"""The ears of Windows: console events, a named event, a pipe, a hidden window, the end of standard input and of the parent.
 
 Windows has no signals, but each of them has its like, so that one call of `listen` means the same everywhere:
 
@@ -44,7 +44,14 @@ _FORKS = ("inert", "forward")
 
 
 def ears(
-    signals: Iterable[str | int], *, stdin: bool, parent: bool, fork: str, window: bool, everywhere: bool
+    signals: Iterable[str | int],
+    *,
+    stdin: bool,
+    parent: bool,
+    fork: str,
+    window: bool,
+    everywhere: bool,
+    channel: bool,
 ) -> list[Ear]:
     """Return the ears for what `listen` was asked for.
 
@@ -59,7 +66,7 @@ def ears(
     if codes:
         found.append(ConsoleEar(codes))
     asked = "TERM" in words
-    found.append(WatchEar(asked=asked, everywhere=everywhere, window=window and asked, parent=parent))
+    found.append(WatchEar(asked=asked, everywhere=everywhere, window=window and asked, parent=parent, channel=channel))
     if stdin:
         from endtask_receiver._win_ends import StdinEar
 

@@ -368,7 +368,7 @@ def test_without_a_window_the_rest_is_heard(lab: Lab) -> None:
 
 def test_only_what_was_wanted_is_heard(lab: Lab) -> None:
     """INT is Ctrl+C and nothing else."""
-    target = lab.start("receiver", "ears", 50, "signals=('INT', 'USR1')", flags=NO_WINDOW)
+    target = lab.start("receiver", "ears", 50, "signals=('INT', 'USR1'), channel=False", flags=NO_WINDOW)
     assert target.windows == []
     assert stop_event.present(ref_of(target)) is False
     assert [t for t in target.texts if t.startswith("ear")] == [

@@ -1,0 +1,241 @@
+r"""The pipe by which whoever asks and this process talk to each other: the transport of `_channel` on Windows.
+
+The name is `\\.\pipe\endtask.stop.PID.CREATED`, as that of the stop event (`_win_event`).
+SYSTEM and Administrators may do everything with it, the owner may talk, nobody else anything, and nobody over the network.
+A name that somebody else has taken already is not used.
+
+Decision: all instances are made at once, as many as there may ever be. So nobody can add one of his own under our name,
+and there is no moment between two callers at which the door is shut. Who finds all of them taken gets ERROR_PIPE_BUSY.
+
+Decision: everything is overlapped, and done by the watching thread, which waits for this beside all the rest. The application never waits for a caller.
+What a caller does not take stays in the queue of its conversation, and a full queue ends that.
+
+Decision: reading and writing are CPython's own (`_winapi`), because there a buffer cannot be freed while the system writes into it.
+
+The pid of a caller is what the system noted when the pipe was opened. Whoever tries can have another one noted: it is for the eye.
+Who may ask is decided by the access control list alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from ctypes import wintypes
+
+assert sys.platform == "win32"
+
+import _winapi
+
+from endtask_receiver import _win_calls as calls
+from endtask_receiver._channel import OUT_MAX, PEERS_MAX, Channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from endtask_receiver._channel import Conversation
+    from endtask_receiver._stop import Stop
+
+_BYTES = 4096  # that are read at once
+# SDDL: protected; SYSTEM, Administrators: all; OWNER RIGHTS (whoever owns it, and no more than this): FILE_GENERIC_READ, FILE_GENERIC_WRITE
+_SECURITY = "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;0x0012019f;;;OW)"
+_PIPE_REJECT_REMOTE_CLIENTS = 0x00000008
+
+
+class Pipe:
+    """All instances of the pipe of this process.
+
+    Attributes:
+        name: Its full name.
+    """
+
+    def __init__(self, stop: Stop, wake: Callable[[], object]) -> None:
+        """Make the instances, if the name is free; `describe` tells. From now on callers can connect; they are served by `turn`.
+
+        Args:
+            stop: Who is asked.
+            wake: Has the watching thread call `turn`; called from anywhere.
+        """
+        created = calls.creation_time(calls.GetCurrentProcess())
+        self.name = rf"\\.\pipe\endtask.stop.{os.getpid()}.{created:016x}"
+        self._channel = Channel(stop, wake)
+        self._instances: list[_Instance] = []
+        self._fault = self._open()
+
+    def _open(self) -> str:
+        """Make the instances; return in words why there are none."""
+        descriptor = calls.HANDLE()
+        if not calls.ToSecurityDescriptor(_SECURITY, calls.SDDL_REVISION_1, ctypes.byref(descriptor), None):
+            return f"cannot be created (error {calls.last_error()})"
+        attributes = calls.SecurityAttributes(ctypes.sizeof(calls.SecurityAttributes), descriptor, False)
+        try:
+            for number in range(PEERS_MAX):
+                handle = _create(self.name, ctypes.addressof(attributes), first=not number)
+                self._instances.append(_Instance(handle, self._channel))
+        except OSError as error:
+            self.close()  # also if it is not the first one: who has got in between could be taken for us
+            return f"is not used: somebody else has that name (error {error.winerror})"
+        finally:
+            calls.LocalFree(descriptor)
+        return ""
+
+    def handles(self) -> list[int]:
+        """Return what to wait for: when one of them is set, it is time for `turn`."""
+        return [event for each in self._instances for event in each.events()]
+
+    def turn(self) -> None:
+        """Take what has come, and begin to send what is to be sent. Waits for nobody."""
+        for each in self._instances:
+            each.take()
+        self._channel.pump()
+        self._instances = [each for each in self._instances if each.give()]
+
+    def close(self) -> None:
+        """End all conversations, and give up the name. More than once is allowed."""
+        self._channel.close()
+        instances, self._instances = self._instances, []
+        for each in instances:
+            each.close()
+
+    def describe(self) -> str:
+        """Return in words whether there is one."""
+        return f"channel: {self.name} {self._fault}".rstrip()
+
+
+class _Instance:
+    """One instance: it waits for a caller, then for what that one says, and begins anew when it has gone."""
+
+    __slots__ = ("_channel", "_conversation", "_handle", "_incoming", "_outgoing")
+
+    def __init__(self, handle: int, channel: Channel) -> None:
+        self._handle = handle
+        self._channel = channel
+        self._conversation: Conversation | None = None
+        self._incoming: _winapi.Overlapped | None = None  # a caller, or what it says
+        self._outgoing: _winapi.Overlapped | None = None
+
+    def events(self) -> list[int]:
+        """Return what is set when there is something to do."""
+        return [each.event for each in (self._incoming, self._outgoing) if each is not None]
+
+    def take(self) -> None:
+        """Take what has come: one piece, so that who talks without end holds up nobody."""
+        incoming = self._incoming
+        try:
+            if incoming is not None and _length(incoming) is not None:
+                self._incoming = None
+                self._came(incoming)
+        except OSError:  # it has gone, which is its right
+            self._incoming = None
+            if self._conversation is not None:
+                self._conversation.lost()
+
+    def _came(self, incoming: _winapi.Overlapped) -> None:
+        if self._conversation is None:
+            self._conversation = self._channel.open(_caller(self._handle), None)
+        else:
+            self._conversation.feed(bytes(incoming.getbuffer() or b""))
+        if self._conversation is not None and not self._conversation.over:
+            self._incoming = _winapi.ReadFile(self._handle, _BYTES, overlapped=True)[0]
+
+    def give(self) -> bool:
+        """Send what the system takes now; be there for the next one if this one is done. Returns whether the instance is still of use."""
+        conversation = self._conversation
+        if conversation is None:
+            return self._incoming is not None or self._listen()
+        self._send(conversation)
+        if not conversation.over:
+            return True
+        self._leave()
+        calls.DisconnectNamedPipe(self._handle)
+        return self._listen()
+
+    def _send(self, conversation: Conversation) -> None:
+        try:
+            while True:
+                outgoing, self._outgoing = self._outgoing, None
+                if outgoing is not None:
+                    length = _length(outgoing)
+                    if length is None:
+                        self._outgoing = outgoing
+                        return  # it does not read
+                    conversation.sent(length)
+                if not conversation.out:
+                    return
+                self._outgoing = _winapi.WriteFile(self._handle, bytes(conversation.out), overlapped=True)[0]
+        except OSError:  # it has gone
+            conversation.lost()
+
+    def _listen(self) -> bool:
+        """Wait for a caller; return whether that is possible."""
+        for _ in range(2):
+            try:
+                self._incoming = _winapi.ConnectNamedPipe(self._handle, overlapped=True)
+            except OSError:
+                calls.DisconnectNamedPipe(self._handle)  # somebody has come and gone already
+            else:
+                return True
+        self.close()
+        return False
+
+    def _leave(self) -> None:
+        """End the conversation."""
+        for each in (self._incoming, self._outgoing):
+            if each is not None:
+                _cancel(each)
+        conversation, self._incoming = self._conversation, None
+        self._conversation = self._outgoing = None
+        if conversation is not None:
+            conversation.lost()
+
+    def close(self) -> None:
+        """Give it up. What the system has taken can still be read."""
+        if self._conversation is not None:
+            self._send(self._conversation)
+        self._leave()
+        handle, self._handle = self._handle, 0
+        if handle:
+            calls.CloseHandle(handle)
+
+
+def _create(name: str, attributes: int, *, first: bool) -> int:
+    """Return a new instance.
+
+    Raises:
+        OSError: The name is somebody else's, or there is no room.
+    """
+    mode = _winapi.PIPE_ACCESS_DUPLEX | _winapi.FILE_FLAG_OVERLAPPED
+    if first:
+        mode |= _winapi.FILE_FLAG_FIRST_PIPE_INSTANCE
+    kind = _PIPE_REJECT_REMOTE_CLIENTS  # and bytes, not messages
+    return _winapi.CreateNamedPipe(name, mode, kind, PEERS_MAX, OUT_MAX, OUT_MAX, 0, attributes)
+
+
+def _length(operation: _winapi.Overlapped) -> int | None:
+    """Return how many bytes went through, None as long as nothing did.
+
+    Raises:
+        OSError: The other side has gone.
+    """
+    length, error = operation.GetOverlappedResult(False)
+    if error == calls.IO_INCOMPLETE:
+        return None
+    if error:
+        raise ctypes.WinError(error)
+    return length
+
+
+def _cancel(operation: _winapi.Overlapped) -> None:
+    """Have the system let go of a buffer. On a pipe of this machine it does that at once."""
+    try:
+        operation.cancel()
+        operation.GetOverlappedResult(True)
+    except OSError:
+        pass  # ignored: it had failed already
+
+
+def _caller(handle: int) -> int | None:
+    """Return the pid of who has connected, None if the system does not tell."""
+    pid = wintypes.DWORD()
+    return int(pid.value) if calls.GetNamedPipeClientProcessId(handle, ctypes.byref(pid)) else None

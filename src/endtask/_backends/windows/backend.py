@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from endtask._backends.base import Backend, Conversation, ForkWatch, Pin, Waiter
     from endtask._backends.windows.handles import WindowsPin
     from endtask._backends.windows.jobs import JobSweep
-    from endtask.model import ProcessEnd, Receipt, Request
+    from endtask.model import ProcessEnd, Receipt, Request, Row
 
 _MOST_HANDLES = 1 << 24  # of one process, "Kernel Objects"
 
@@ -98,9 +98,12 @@ class WindowsBackend(TableReader):
         except OsCallError:
             return False  # ignored: what cannot be looked at says nothing
 
-    def converse(self, pin: Pin, waiter: Waiter) -> Conversation | str:
-        """Return nothing: no process has a receiver that can be talked to."""
-        return ""
+    def converse(self, pin: Pin, waiter: Waiter, row: Row | None = None) -> Conversation | str:
+        """Connect to the receiver in a process, by its pipe; return why not, empty if it has none."""
+        from endtask._backends.windows import channel
+        from endtask._backends.windows.waiter import own_waiter
+
+        return channel.connect(own(pin), own_waiter(waiter))
 
     def waiter(self) -> Waiter:
         """Return a new wait over any number of pins."""

@@ -32,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from endtask._backends.base import Pin
+    from endtask._backends.base import Pin, Waiter
 
 _IO_PENDING = 997
 _LONGEST_MS = 0x7FFFFFFF  # 24 days; the caller asks again
@@ -46,6 +46,8 @@ class WindowsWaiter:
 
     __slots__ = ("_callback", "_event", "_fired", "_keys", "_late", "_next", "_numbers", "_waits", "_wake")
 
+    _keys: dict[int, int | None]  # by number of the registration; None for a source
+
     def __init__(self) -> None:
         event = kernel32.CreateEventW(None, True, False, None)  # manual reset: `wait` decides when the news are read
         if not event:
@@ -55,8 +57,8 @@ class WindowsWaiter:
         self._wake: list[Callable[[], None]] = []  # at most one; shared with the callback
         self._late = False  # whether a callback may still come
         self._next = 1
-        self._keys: dict[int, int] = {}  # by number of the registration
-        self._numbers: dict[int, int] = {}  # by process handle
+        self._keys = {}
+        self._numbers: dict[int, int] = {}  # by handle
         self._waits: dict[int, int] = {}  # wait handle by number of the registration
         self._callback = _make_callback(event, self._fired, self._wake)
 
@@ -84,27 +86,45 @@ class WindowsWaiter:
             OsCallError: The pool takes no more.
         """
         mine = own(pin)
-        self.drop(mine)
+        self._register(mine.handle, key, mine.ref.pid)
+
+    def add_source(self, event: int) -> None:
+        """Wake up once when *event* is set, without a key: a conversation has news. It must stay set until then.
+
+        Raises:
+            OsCallError: The pool takes no more.
+        """
+        self._register(event, None, 0)
+
+    def _register(self, handle: int, key: int | None, pid: int) -> None:
+        self._forget(handle)
         number, self._next = self._next, self._next + 1
         self._keys[number] = key
-        self._numbers[mine.handle] = number
+        self._numbers[handle] = number
         wait = ctypes.c_void_p()
         if not kernel32.RegisterWaitForSingleObject(
             ctypes.byref(wait),
-            mine.handle,
+            handle,
             self._callback,
             number,
             kernel32.INFINITE,
             kernel32.WT_EXECUTEONLYONCE,
         ):
             code = last_error()
-            del self._keys[number], self._numbers[mine.handle]
-            raise errors.failed("RegisterWaitForSingleObject", code, mine.ref.pid)
+            del self._keys[number], self._numbers[handle]
+            raise errors.failed("RegisterWaitForSingleObject", code, pid)
         self._waits[number] = wait.value or 0
 
     def drop(self, pin: Pin) -> None:
         """Forget *pin*; call before closing it. Unknown pins are ignored."""
-        number = self._numbers.pop(own(pin).handle, None)
+        self._forget(own(pin).handle)
+
+    def drop_source(self, event: int) -> None:
+        """Do not wake up for *event* any more; call before closing it. Harmless after `close`."""
+        self._forget(event)
+
+    def _forget(self, handle: int) -> None:
+        number = self._numbers.pop(handle, None)
         if number is not None:
             self._keys.pop(number, None)
             self._unregister(self._waits.pop(number))
@@ -126,13 +146,13 @@ class WindowsWaiter:
             KeyboardInterrupt: Ctrl+C, in the main thread; an exit that was about to be reported may then go unreported.
 
         Returns:
-            The keys of the processes that have exited since the last call; empty when time is up.
+            The keys of the processes that have exited since the last call; empty when time is up or a source has news.
         """
         # Not `time.monotonic`, which moves in steps of 16 ms on Windows before Python 3.13.
         deadline = None if timeout_s is None else time.perf_counter() + timeout_s
         while True:
-            found = self._take()
-            if found or (deadline is not None and timeout_s == 0):
+            found, news = self._take()
+            if found or news or (deadline is not None and timeout_s == 0):
                 return found
             left_s = None if deadline is None else deadline - time.perf_counter()
             if left_s is not None and left_s <= 0:
@@ -144,13 +164,15 @@ class WindowsWaiter:
             except InterruptedError:
                 continue  # Ctrl+C, and the program's own handler did not raise
 
-    def _take(self) -> list[int]:
-        """Return the keys of what has fired and was not dropped."""
+    def _take(self) -> tuple[list[int], bool]:
+        """Return the keys of what has fired and was not dropped, and whether a source was among it."""
         kernel32.ResetEvent(self._event)  # before the queue is read: what fires meanwhile sets it again
         count = len(self._fired)
         numbers = self._fired[:count]
         del self._fired[:count]  # what was added meanwhile stands behind
-        return [self._keys.pop(number) for number in numbers if number in self._keys]
+        keys = [self._keys.pop(number) for number in numbers if number in self._keys]
+        exits = [key for key in keys if key is not None]
+        return exits, len(exits) < len(keys)
 
     def close(self) -> None:
         """End all registrations; closing twice is allowed."""
@@ -170,6 +192,12 @@ class WindowsWaiter:
     def __del__(self) -> None:
         if getattr(self, "_event", 0):
             self.close()
+
+
+def own_waiter(waiter: Waiter) -> WindowsWaiter:
+    """Return *waiter* as one of ours: waiters of another backend are a mistake of the caller."""
+    assert isinstance(waiter, WindowsWaiter), f"{waiter!r} was not made by the Windows backend"
+    return waiter
 
 
 def _make_callback(event: int, fired: list[int], wake: list[Callable[[], None]]) -> object:

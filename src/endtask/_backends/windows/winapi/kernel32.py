@@ -176,6 +176,8 @@ OPEN_EXISTING = 3
 FILE_FLAG_BACKUP_SEMANTICS = 0x02000000  # also for folders
 FILE_TYPE_DISK = 1
 DUPLICATE_SAME_ACCESS = 0x0002
+SECURITY_SQOS_PRESENT = 0x00100000
+SECURITY_IDENTIFICATION = 0x00010000
 
 
 class FileInformation(Structure):
@@ -205,6 +207,10 @@ GetFileInformationByHandle: Callable[[int, ByRef], bool] = bind(
 )
 DuplicateHandle: Callable[[int, int, int, ByRef, int, bool, int], bool] = bind(
     _dll, "DuplicateHandle", BOOL, HANDLE, HANDLE, HANDLE, ctypes.POINTER(HANDLE), DWORD, BOOL, DWORD
+)
+
+GetNamedPipeServerProcessId: Callable[[int, ByRef], bool] = bind(
+    _dll, "GetNamedPipeServerProcessId", BOOL, HANDLE, ctypes.POINTER(DWORD)
 )
 
 # --------------------------------------------------------------------------- modules and memory

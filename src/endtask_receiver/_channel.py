@@ -30,6 +30,7 @@ A transport (`_channel_posix`, the pipe of Windows) makes one `Channel`, and doe
   Then, for each of `channel.conversations`: send what is in `conversation.out`, without waiting, and call `conversation.sent(count)` for what is gone.
 - `conversation.over`: after one attempt to send what is in `out`, close the connection and call `conversation.lost()`.
 - the other side has closed, or an error: `conversation.lost()`, and close the connection.
+- `channel.due_s()` says in how many seconds to `pump` again, if nothing comes before; None: not at all.
 - at the end: `channel.close()`, one more attempt to send to everybody, then close all.
   In a forked child: `channel.forget()`.
 
@@ -55,9 +56,11 @@ OUT_MAX = 16384  # bytes that wait for a requester that does not read
 PEERS_MAX = 8
 TEXT_MAX = 500  # characters
 SECONDS_MAX = 1e7
-NEWS_MAX = 256  # that wait for the thread that sends them; progress is one of them, however much there was
+NEWS_MAX = 256  # that wait for the thread that sends them
+PACE_S = 0.02  # between two of those of which only the latest counts: programs tell their progress in loops
 VERSION = 1
 
+_LATEST = ("tell", "shield", "need")
 NOT_ALLOWED = "only the same user and root may ask"
 
 
@@ -77,9 +80,10 @@ class Channel:
         self._pid = os.getpid()
         self._woken = False
         self._announced: list[float] = []  # when the requests were heard that everybody knows of
-        self._news: list[News | None] = []  # None: the latest progress
-        self._latest: News | None = None
-        self._sent: News | None = None
+        self._news: list[News | str] = []  # that nobody was told; a word stands for the latest of its kind
+        self._latest: dict[str, News] = {}
+        self._sent: dict[str, News] = {}
+        self._next: dict[str, float] = {}  # when the next one of a kind may be told
         stop.add_waker(self._ring)
         stop._listeners.append(self._on_news)
 
@@ -91,15 +95,15 @@ class Channel:
             self._wake()
 
     def _on_news(self, news: News) -> None:
-        if news.kind == "tell":
-            # What overtakes progress is only newer progress: one entry stands for all of it, until it is sent.
-            self._latest = news
-            if not self.conversations or self._news[-1:] == [None]:
-                return
-            self._news.append(None)
-        elif self.conversations and (len(self._news) < NEWS_MAX or news.kind == "veto"):
+        kind = news.kind
+        if kind in _LATEST:
+            self._latest[kind] = news  # first: whoever takes the word away looks here afterwards, see `pump`
+            if self.conversations and kind not in self._news:
+                self._news.append(kind)
+                self._ring()
+        elif self.conversations and (len(self._news) < NEWS_MAX or kind == "veto"):
             self._news.append(news)
-        self._ring()
+            self._ring()
 
     # ------------------------------------------------------------------ from the transport, one thread at a time
 
@@ -127,31 +131,44 @@ class Channel:
         request = self._stop.request
         if request is not None and request.at in self._announced:  # else it came just now, and everybody hears of it
             new._say({"heard": self._heard(request)})
-        if self._latest is not None:
-            new._say(_line(self._latest))
+        if "tell" in self._latest:
+            new._say(_line(self._latest["tell"]))
         return new
 
-    def pump(self) -> None:
-        """Say to everybody what is new since the last time."""
+    def pump(self, *, last: bool = False) -> None:
+        """Say to everybody what is new since the last time.
+
+        Args:
+            last: Whether this is the last time: nothing is put off.
+        """
         self._woken = False  # first: what comes from now on wakes us again
         first = self._stop.request
         for request in [first, *tuple(self._stop._counted)[1:]]:
             if request is not None and request.at not in self._announced:
                 self._know(request)
                 self._say({"heard": self._heard(request)})
+        now = self._stop._clock()
+        later: list[News | str] = []
         while self._news:
-            news = self._news.pop(0)
-            if news is None:
-                news = self._latest
-                if news is self._sent:
-                    continue  # it came in the moment between two looks, and is gone with the first one
-                self._sent = news
-            if news is not None:
-                self._say(_line(news))
+            entry = self._news.pop(0)
+            if not isinstance(entry, str):
+                self._say(_line(entry))
+            elif now < self._next.get(entry, now) and not last:
+                later += [entry] if entry not in later else []
+            elif self._latest[entry] is not self._sent.get(entry):  # else it has gone already, with an earlier word
+                self._sent[entry] = self._latest[entry]
+                self._next[entry] = now + PACE_S
+                self._say(_line(self._sent[entry]))
+        self._news[:0] = later
+
+    def due_s(self) -> float | None:
+        """Return in how many seconds there is something to say that was put off, None if nothing was."""
+        moments = [self._next[entry] for entry in tuple(self._news) if isinstance(entry, str) and entry in self._next]
+        return max(0.0, min(moments) - self._stop._clock()) if moments else None
 
     def close(self) -> None:
         """Say what is left to be said, and hear no more."""
-        self.pump()
+        self.pump(last=True)
         self._unhook()
         for conversation in self.conversations:
             conversation.over = True
@@ -258,8 +275,11 @@ class Conversation:
     def _say(self, message: dict[str, object]) -> None:
         if self.over:
             return
-        import json
-
+        try:
+            import json
+        except ImportError:  # the program has left the files of Python behind: chroot(2), or another user now
+            self._shut("there is no json")
+            return
         line = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
         if len(self.out) + len(line) > OUT_MAX:
             self._shut("it does not read")
@@ -285,7 +305,7 @@ class Conversation:
 
     def _take(self, line: bytes) -> bool:
         """Do what a line says; return whether it is one of ours."""
-        import json
+        import json  # there: we have greeted
 
         try:
             message = json.loads(line.decode("utf-8"))

@@ -18,6 +18,7 @@ import atexit
 import os
 import select
 import time
+from _thread import allocate_lock
 
 from endtask_receiver import _channel_place, _fork
 from endtask_receiver._channel import NOT_ALLOWED, Channel
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _READ = 4096  # bytes at a time
 _ACCEPTS = 16  # at a time; requests are heard in between
+_LAST_S = 0.2  # so long the end of the program waits to say its last words; a callback of the application may hold up the thread
 _RETRY_S = 1.0  # when no descriptor was free
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 _NO_SIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
@@ -56,6 +58,7 @@ class ChannelEar:
         self._peers: dict[int, _Peer] = {}  # by descriptor
         self._said: list[str] = []
         self._retry_at: float | None = None
+        self._serving = allocate_lock()
 
     # ------------------------------------------------------------------ begin and end
 
@@ -76,7 +79,7 @@ class ChannelEar:
         self._host = next((each for each in others if each is not None), None) or self._own()
         _mine.append(self)
         _fork.enter(self)
-        atexit.register(self._remove)
+        atexit.register(self._at_exit)
         stop._dying.append(self._remove)
         self._host.on_turn = self._turn
         self._host.add(place.socket.fileno(), select.POLLIN, self._on_door)
@@ -89,10 +92,17 @@ class ChannelEar:
         self.watcher.start(self.stop, blocked=_fork.every_signal())
         return self.watcher
 
+    def _at_exit(self) -> None:
+        """Say the last, while there still is an interpreter to do so, and let nobody in any more. Who talks to us may go on."""
+        self._remove()
+        channel = self._channel
+        if channel is not None and self._serving.acquire(timeout=_LAST_S):
+            self._say(channel, last=True)
+            self._serving.release()
+
     def _remove(self) -> None:
-        """Remove the file. Also at the end of the interpreter, and before the process ends at once."""
-        if self in _mine:  # not in a forked child
-            self._place.remove()
+        """Remove the file. Also before the process ends at once."""
+        self._place.remove()
 
     def close(self) -> None:
         """Say the last, and end all conversations."""
@@ -128,7 +138,7 @@ class ChannelEar:
     def _let_go(self) -> None:
         _fork.leave(self)
         _mine.remove(self)
-        atexit.unregister(self._remove)
+        atexit.unregister(self._at_exit)
         if self._remove in self.stop._dying:
             self.stop._dying.remove(self._remove)
 
@@ -143,18 +153,23 @@ class ChannelEar:
 
     def _turn(self) -> float | None:
         """Say what is new; return when to look again."""
-        if self._channel is None:
+        channel = self._channel
+        if channel is None:
             return None
-        self._channel.pump()
+        with self._serving:
+            self._say(channel)
+        waits = [channel.due_s()]
+        if self._retry_at is not None:
+            waits.append(self._retry_at - time.monotonic())
+            if self._retry_at <= time.monotonic():
+                self._retry_at = None
+                self._host.add(self._place.socket.fileno(), select.POLLIN, self._on_door)
+        return min((max(each, 0.0) for each in waits if each is not None), default=None)
+
+    def _say(self, channel: Channel, *, last: bool = False) -> None:
+        channel.pump(last=last)
         for peer in tuple(self._peers.values()):
             self._settle(peer)
-        if self._retry_at is None:
-            return None
-        left_s = self._retry_at - time.monotonic()
-        if left_s <= 0:
-            self._retry_at = None
-            self._host.add(self._place.socket.fileno(), select.POLLIN, self._on_door)
-        return max(left_s, 0.0)
 
     def _on_door(self, _events: int) -> bool:
         """Let in who has connected."""
@@ -168,7 +183,8 @@ class ChannelEar:
             except OSError:  # no descriptor is free; the door would be reported as open again and again
                 self._retry_at = time.monotonic() + _RETRY_S
                 return False
-            self._admit(self._channel, elsewhere(Socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)))
+            with self._serving:
+                self._admit(self._channel, elsewhere(Socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)))
         return True
 
     def _admit(self, channel: Channel, socket: Socket) -> None:
@@ -190,9 +206,10 @@ class ChannelEar:
         self._settle(peer)
 
     def _on_peer(self, peer: _Peer, events: int) -> bool:
-        if events & (select.POLLIN | _GONE):
-            peer.read()
-        self._settle(peer)
+        with self._serving:
+            if events & (select.POLLIN | _GONE):
+                peer.read()
+            self._settle(peer)
         return peer.fd in self._peers
 
     def _settle(self, peer: _Peer) -> None:

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endtask_receiver import Policy, Stop, StopRequest
+from endtask_receiver import News, Policy, Stop, StopRequest
 from endtask_receiver._channel import (
     LINE_MAX,
     LINES_MAX,
     NEWS_MAX,
     NOT_ALLOWED,
     OUT_MAX,
+    PACE_S,
     PEERS_MAX,
     TEXT_MAX,
     Channel,
@@ -204,15 +205,62 @@ def test_progress_that_waits_is_only_the_latest(bench: Bench) -> None:
     assert [next(iter(m)) for m in told] == ["tell", "need"], "the second `tell` is the one that was said first"
     assert told[0]["tell"]["done"] == 99_999
     assert talk.heard() == []
+    assert bench.channel.due_s() is None
+
+
+def test_programs_that_tell_in_loops_are_heard_now_and_then(bench: Bench) -> None:
+    """At once, then at a pace that nobody needs to call a flood; the last one is always told."""
+    talk = bench.connect()
+    talk.heard()
+    told: list[int] = []
+    for turn in range(1000):
+        bench.stop.tell("draining", turn)
+        told += [m["tell"]["done"] for m in talk.heard()]
+        bench.clock.now += 0.001
+    assert told[0] == 0
+    assert len(told) in {50, 51}
+    due_s = bench.channel.due_s()
+    assert due_s is not None
+    assert 0 <= due_s <= PACE_S
+    bench.clock.now += due_s
+    assert [m["tell"]["done"] for m in talk.heard()] == [999]
+    assert bench.channel.due_s() is None
+
+
+def test_the_pace_of_one_kind_is_not_that_of_another(bench: Bench) -> None:
+    """More time is needed now, however often progress is told."""
+    talk = bench.connect()
+    bench.signal()
+    bench.stop.tell("a")
+    talk.heard()
+    bench.stop.tell("b")
+    bench.stop.need(5)
+    assert talk.words() == ["need"]
+    bench.stop.veto("no")
+    assert talk.words() == ["veto"]
+    bench.clock.now += PACE_S
+    assert talk.words() == ["tell"]
+
+
+def test_what_comes_while_it_is_sent_is_told_once(bench: Bench) -> None:
+    """Another thread tells in the middle of `pump`; its word is there twice then."""
+    talk = bench.connect()
+    talk.heard()
+    bench.stop.tell("a")
+    bench.channel._news.append("tell")
+    assert talk.words() == ["tell"]
+    bench.stop.tell("b")
+    bench.channel._news.append("tell")
+    assert talk.words() == []
+    assert bench.channel._news == ["tell"]
 
 
 def test_news_that_nobody_sends_are_bounded_and_a_veto_is_not_lost(bench: Bench) -> None:
     """The thread that sends them may be kept from it for a long time."""
     talk = bench.connect()
     bench.signal()
-    for _ in range(10 * NEWS_MAX):
-        with bench.stop.shield(1, "a"):
-            pass
+    for turn in range(10 * NEWS_MAX):
+        bench.stop._say(News(turn, kind="cleanup"))
     bench.stop.veto("no")
     assert len(bench.channel._news) == NEWS_MAX + 1
     assert talk.words()[-1] == "veto"
@@ -635,12 +683,14 @@ def test_who_does_not_read_is_left_alone(bench: Bench) -> None:
     bench.signal()
     lines = 0
     while not deaf.conversation.over:
+        bench.clock.now += PACE_S
         bench.stop.need(1, "x" * 400)
         lines += len(good.heard())
         assert len(deaf.conversation.out) <= OUT_MAX
     assert lines > 30
     assert deaf.conversation.why == "it does not read"
     assert bytes(deaf.conversation.out) == b""
+    bench.clock.now += 1
     bench.stop.need(2, "the others go on")
     assert good.words() == ["need"]
 
@@ -691,10 +741,10 @@ def test_numbers_that_are_none_are_not_told(bench: Bench) -> None:
     bench.stop.tell(strange, strange, 2**70)
     (tell,) = talk.heard()
     assert tell == {"tell": {"text": "", "done": None, "total": 10**15}}
-    bench.stop.need(float("nan"))
-    bench.stop.need(float("inf"))
-    bench.stop.need(True)
-    assert [m["need"]["seconds"] for m in talk.heard()] == [None, 1e7, None]
+    for seconds, told in ((float("nan"), None), (float("inf"), 1e7), (True, None)):
+        bench.clock.now += 1
+        bench.stop.need(seconds)
+        assert [m["need"]["seconds"] for m in talk.heard()] == [told]
 
 
 def test_the_reason_of_a_request_is_cleaned_too(bench: Bench) -> None:

@@ -1,6 +1,6 @@
 """A program that is asked again and again at random moments of everything that programs do; run by test_storm.py.
 
-Words: how many rounds, and a seed.  One round: begin to listen, have one signal sent from another process within 200 microseconds, do something, notice.
+Words: how many rounds, and a seed.  One round: begin to listen, be asked by another process, by a signal or by the channel, within 200 microseconds, do something, notice.
 What must not happen: a round that does not notice, or a request that acts on the program where the program has not said that it may.
 """
 
@@ -11,6 +11,7 @@ import os
 import queue
 import random
 import signal
+import socket
 import sys
 import threading
 import time
@@ -27,9 +28,9 @@ DATA = os.urandom(20_000)
 
 
 class Sender:
-    """Another process, which sends us a signal a moment after it was told so."""
+    """Another process, which asks us a moment after it was told so."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, path: str) -> None:
         self._reader, self._writer = os.pipe()
         target = os.getpid()
         self.pid = os.fork()
@@ -40,7 +41,11 @@ class Sender:
                 end = time.perf_counter() + chance.random() * 200e-6
                 while time.perf_counter() < end:
                     pass
-                os.kill(target, chance.choice((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)))
+                way = chance.choice((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, None))
+                if way is None:
+                    talk(path, leave=chance.random() < 0.5)
+                else:
+                    os.kill(target, way)
             os._exit(0)
 
     def arm(self) -> None:
@@ -49,6 +54,15 @@ class Sender:
     def close(self) -> None:
         os.close(self._writer)
         os.waitpid(self.pid, 0)
+
+
+def talk(path: str, *, leave: bool) -> None:
+    """Ask by the channel; wait for the end, or go away at once."""
+    with socket.socket(socket.AF_UNIX) as requester:
+        requester.connect(path)
+        requester.sendall(b'{"endtask":1,"request":{"left_s":10,"reason":"storm","by":"a test"}}\n')
+        while not leave and requester.recv(4096):
+            pass
 
 
 class Things:
@@ -138,7 +152,9 @@ def main() -> None:
     """Do the rounds and print what was wrong; nothing is good."""
     rounds, seed = int(sys.argv[1]), int(sys.argv[2])
     chance = random.Random(seed)
-    sender = Sender(seed)
+    with listen() as stop:
+        path = stop.ears[-1].partition(": ")[2]  # the same in all rounds
+    sender = Sender(seed, path)
     things = Things()
     for turn in range(rounds):
         kind = chance.choice(things.kinds)

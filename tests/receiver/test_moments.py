@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .lab import LIMIT_S
+from .talk import Requester
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 MOMENTS = int(os.environ.get("ENDTASK_MOMENTS", "60"))
 LIFE = os.path.join(os.path.dirname(__file__), "life.py")
 GRACE_S = 5.0
+CHANNEL = 0
 ANY_TIME = (
     signal.SIGTERM,
     signal.SIGHUP,
@@ -48,7 +50,15 @@ class Life:
         return os.read(self.process.stdout.fileno(), 10) == b"listening\n"  # and not a byte more
 
     def ask(self, number: int) -> None:
-        self.process.send_signal(number)
+        """Ask by a signal, or by the channel if it is no number of one."""
+        if number != CHANNEL:
+            self.process.send_signal(number)
+            return
+        try:
+            with Requester(self.process.pid) as requester:
+                requester.ask(GRACE_S)
+        except (OSError, AssertionError):
+            pass  # it has ended
 
     def end(self) -> tuple[int, str, str, float]:
         """Return its status, what it said, what went wrong, and how long it took from now on."""
@@ -77,7 +87,7 @@ def faults(status: int, out: str, err: str, took_s: float, number: int, *, liste
     """Return what is wrong with an end, an empty text if nothing is (pure)."""
     if err:
         return f"it wrote: {err}"
-    if status not in {0, -number, 128 + number}:
+    if status not in {0, -number, 128 + (number or signal.SIGTERM)}:
         return f"status {status}"
     if took_s > GRACE_S + 10:
         return f"it took {took_s:.1f} s"
@@ -130,11 +140,11 @@ def test_one_request_at_any_moment_of_a_life(how: str) -> None:
 
 
 def test_requests_at_any_moment_of_a_listening_life() -> None:
-    """One to three, Ctrl+C too, from the first moment on that it listens."""
+    """One to three, Ctrl+C and the channel too, from the first moment on that it listens."""
     life_s = length("finish")
 
     def one(chance: random.Random) -> str:
-        number = chance.choice((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+        number = chance.choice((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, CHANNEL))
         moments = sorted(chance.uniform(0, life_s) for _ in range(chance.randint(1, 3)))
         life = Life("finish")
         if not life.listens():
@@ -145,6 +155,6 @@ def test_requests_at_any_moment_of_a_listening_life() -> None:
             life.ask(number)
         status, out, err, took_s = life.end()
         fault = faults(status, out, err, took_s, number, listened=True, ended_at_once=len(moments) == 3)
-        return fault and f"{signal.Signals(number).name} at {moments}: {fault}"
+        return fault and f"{signal.Signals(number).name if number else 'channel'} at {moments}: {fault}"
 
     many(MOMENTS // 3, one)

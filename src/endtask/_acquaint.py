@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from endtask.model import Facts
 
 _HELLO_S = 0.1
+_MOMENT_S = 1e-4
 
 
 class _Caller:
@@ -31,10 +32,13 @@ class _Caller:
         self.known = Acquaintance()
 
     def listen(self, now: float) -> bool:
-        """Take in what has come; return whether more is to be expected."""
+        """Take in what has come; return whether more is to be expected. If not it is closed: its news would wake us for nothing."""
         for message in self.reader.feed(self.conversation.drain(), now):
             self.known.take(message)
-        return not self.known.complete and not self.reader.broken and self.conversation.open
+        if not self.known.complete and not self.reader.broken and self.conversation.open:
+            return True
+        self.conversation.close()
+        return False
 
 
 def acquaint(backend: Backend, pins: Iterable[Pin]) -> dict[int, Receiver]:
@@ -53,7 +57,7 @@ def acquaint(backend: Backend, pins: Iterable[Pin]) -> dict[int, Receiver]:
         silent = list(callers.values())
         while silent := [caller for caller in silent if caller.listen(backend.now())]:
             left_s = until - backend.now()
-            if left_s <= 0:
+            if left_s < _MOMENT_S:
                 break
             waiter.wait(left_s)
         for pid, caller in callers.items():

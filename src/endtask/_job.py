@@ -334,6 +334,13 @@ class Job:
         self.rest_at = None  # what it has started goes on with it
         return [] if any(s.request.forced for s in self.policy.steps) else self._settle(now)
 
+    def hangs_up(self, member: JobMember, now: float) -> list[Action]:
+        """The conversation with a member is over; what was asked by it (CHANNEL) and was not heard is asked in the next way at once."""
+        request = self.current
+        if self.state != "asking" or request is None or request.kind != "channel":
+            return []
+        return [] if member is not self.target or not member.concerns_us or member.listens else self._not_asked(now)
+
     def needs(self, member: JobMember, seconds: float, now: float) -> float:
         """A member asks for more time.
 

@@ -87,8 +87,7 @@ class Talks:
         if talk is not None and talk.conversation.open:
             line = _conversation.request(job.ends_at - now, job.policy.reason)
             talk.asked_at = self._backend.now()
-            talk.conversation.say(line)
-            if talk.conversation.open:
+            if talk.conversation.say(line):
                 return Receipt(request.name, "delivered", at_s)
         if talk is not None:
             why_not = talk.reader.broken or "its receiver has closed the conversation"
@@ -108,9 +107,14 @@ class Talks:
                 if talk.reader.broken:
                     self._note(talk, Said("closed", now - self._started_at, talk.reader.broken))
                 if talk.reader.broken or not talk.conversation.open:
-                    self._drop(talk.ref)
+                    self._hang_up(talk)
                 if not data:
                     break
+
+    def _hang_up(self, talk: _Talk) -> None:
+        self._drop(talk.ref)
+        for owner, member in list(self._owners(talk.ref)):
+            self._perform(owner, owner.job.hangs_up(member, self._backend.now()))
 
     def _take(self, talk: _Talk, message: Message, now: float) -> None:
         if message.kind == "hello":
@@ -156,7 +160,7 @@ class Talks:
             self._put(owner, member, replace(entry, granted_s=granted_s, missing_s=missing_s, until_s=until_s))
             ends.append((job.ends_at, granted_s > 0 or not missing_s))
         if ends:
-            left_s = min(at for at, _good in ends) - now
+            left_s = min(at for at, _good in ends) - self._backend.now()  # what happened meanwhile took time
             answer = _conversation.granted if all(good for _at, good in ends) else _conversation.not_granted
             talk.conversation.say(answer(left_s))
 

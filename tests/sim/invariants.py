@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from endtask._backends.sim.process import CONT, HELD, KILL, Process
 
-from .witness import HOLD, SLACK_S, Alive, ViolationError, Witness
+from .witness import EXACT_S, HOLD, SLACK_S, Alive, ViolationError, Witness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,6 +87,26 @@ class Judge(Witness):
         self._check_ports(target)
         if not report.cancelled:
             self._check_respawn(target, process)
+        self._check_said(target)
+
+    def _check_said(self, target: TargetReport) -> None:
+        """What was said is told: as often, and granted only what the policy allows."""
+        extend_s = self.policy.extend_s
+        granted = sum(s.granted_s for m in target.members for s in m.said)
+        if target.granted_s > extend_s + EXACT_S or abs(granted - target.granted_s) > EXACT_S:
+            raise ViolationError("extend", f"{target.granted_s} s granted, {granted} s told, {extend_s} s allowed")
+        told = {str(e.ref) for e in self.events if e.kind in ("heard", "said", "needs", "refuses")}
+        for member in target.members:
+            if member.said and str(member.ref) not in told:
+                raise ViolationError("events", f"{member.ref} said something, and nobody was told")
+            times = [s.at_s for s in member.said]
+            if times != sorted(times) or len(times) > 64:
+                raise ViolationError("said", f"{len(times)} entries of {member.ref}, out of order or too many")
+            if any(not s.text.isprintable() or len(s.text) > 500 for s in member.said):
+                raise ViolationError("said", f"{member.ref}: a text that is not fit to be shown")
+        refused = any(s.kind == "veto" for m in target.members for s in m.said)
+        if target.outcome == "vetoed" and not refused:
+            raise ViolationError("outcome", "vetoed, and nobody has refused")
 
     def _check_ports(self, target: TargetReport) -> None:
         for port in target.ports:
@@ -235,7 +255,8 @@ class Judge(Witness):
     def _check_time(self, report: Report) -> None:
         watch = 3.0 if self.policy.watch_s is None else self.policy.watch_s
         rounds = 1 if self.life.world.capacity > 100 else max(1, len(report.targets))
-        limit = rounds * (self.policy.budget_s + watch + LINGER_S) + self._late()
+        granted = max((t.granted_s for t in report.targets), default=0.0)
+        limit = rounds * (self.policy.budget_s + granted + watch + LINGER_S) + self._late()
         if report.elapsed_s > limit:
             raise ViolationError("time", f"took {report.elapsed_s:.3f} s, the bound is {limit:.3f} s")
 
@@ -251,7 +272,7 @@ class Judge(Witness):
         if not self.life.world.pidfd:
             return
         names = {s.request.number: s.request.name for s in self.policy.steps if s.request.kind == "signal"}
-        names |= {65: "stdin", 66: "cmd", CONT: "CONT"}
+        names |= {65: "stdin", 66: "cmd", 67: "CHANNEL", CONT: "CONT"}
         done: dict[tuple[int, str], int] = {}
         for sent in self.sent:
             if sent.number != HOLD:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from endtask import _engine, _job, _outcome, _prepare, _scope
+from endtask import _conversation, _engine, _job, _outcome, _prepare, _said, _scope
 from endtask._backends.sim import handles
 from endtask._backends.sim.backend import SimBackend
 from endtask._backends.sim.lives import life
@@ -155,6 +155,46 @@ def _tells_no_verdict(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_engine.Run, "_emit", quiet)
 
 
+def _grants_too_much(patch: pytest.MonkeyPatch) -> None:
+    needs = _job.Job.needs
+
+    def generous(self: _job.Job, member: _job.JobMember, seconds: float, now: float) -> float:
+        self.policy = replace(self.policy, extend_s=self.policy.extend_s + 1.0)
+        return needs(self, member, seconds, now)
+
+    patch.setattr(_job.Job, "needs", generous)
+
+
+def _does_not_keep_its_word(patch: pytest.MonkeyPatch) -> None:
+    needs = _job.Job.needs
+
+    def forget(self: _job.Job, member: _job.JobMember, seconds: float, now: float) -> float:
+        before = (self.step_ends, self.deadline)
+        granted_s = needs(self, member, seconds, now)
+        self.step_ends, deadline = before[0], self.deadline
+        self.deadline = deadline
+        return granted_s
+
+    patch.setattr(_job.Job, "needs", forget)
+    patch.setattr(_job.Job, "_begin_step", _begin_at_once)
+
+
+def _begin_at_once(self: _job.Job, index: int, now: float) -> Any:
+    """Begin a step whatever the time is."""
+    self.step = index
+    self.step_ends = self.deadline
+    request = self.policy.steps[index].request
+    return [_job.Force()] if _job.sweeps(request) else self._ask(self._open())
+
+
+def _shows_what_it_hears(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_conversation, "clean", lambda text: text)
+
+
+def _forgets_what_was_said(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_said, "add", lambda entries, entry: entries.__setitem__(slice(None), [entry]))
+
+
 MUTATIONS: dict[str, tuple[Mutate, tuple[str, ...]]] = {
     "sends to strangers": (_sends_to_strangers, ("stranger", "never")),
     "signals the bare pid": (_signals_the_bare_pid, ("stranger", "never", "lie")),
@@ -173,6 +213,10 @@ MUTATIONS: dict[str, tuple[Mutate, tuple[str, ...]]] = {
     "leaks handles": (_leaks_handles, ("leak",)),
     "plans something else": (_plans_something_else, ("plan",)),
     "asks while it only looks": (_asks_while_it_only_looks, ("read-only",)),
+    "grants too much": (_grants_too_much, ("extend",)),
+    "does not keep its word": (_does_not_keep_its_word, ("promise",)),
+    "shows what it hears": (_shows_what_it_hears, ("said",)),
+    "forgets what was said": (_forgets_what_was_said, ("extend", "outcome")),
     "tells no verdict": (_tells_no_verdict, ("events",)),
 }
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from endtask.model import Event, PidRef, Policy
 
 HOLD = 0  # the number under which a sweep's hold is noted
+EXACT_S = 1e-4  # what we say is rounded to a microsecond
 SLACK_S = 0.2  # waits may end late by the race of a call; the time of calls themselves is counted exactly
 _REAPERS = ("systemd", "init", "tini", "dumb-init")
 
@@ -104,6 +105,9 @@ class Witness:
         self.extra = {65} if "stdin" in kinds else set()
         if "command" in kinds:
             self.extra.add(66)
+        if "channel" in kinds:
+            self.extra.add(67)
+        self.promised: dict[int, list[float]] = {}  # what each process was told: when its time is over
         line: Process | None = backend.us
         never = []
         while line is not None:
@@ -111,10 +115,12 @@ class Witness:
             line = line.parent
         self.never = frozenset(never)
         self.system.on_signal.append(self.on_signal)
+        self.system.on_said.append(self.on_said)
 
     def close(self) -> None:
         """Stop watching."""
         self.system.on_signal.remove(self.on_signal)
+        self.system.on_said.remove(self.on_said)
 
     # ------------------------------------------------------------------ who is who
 
@@ -191,6 +197,7 @@ class Witness:
         if number in (KILL, HOLD):
             if KILL not in self.numbers:
                 raise ViolationError("force", f"sent {name}: force was not in the plan")
+            self._kept_its_word(process, name)
             return
         if number == CONT:
             return
@@ -200,6 +207,36 @@ class Witness:
         times = sum(s.process is process and s.number == number for s in self.sent)
         if steps and times > len(steps):
             raise ViolationError("twice", f"sent {name} {times} times for {len(steps)} steps")
+
+    # ------------------------------------------------------------------ what we say
+
+    def on_said(self, process: Process, message: dict[str, object], at: float) -> None:
+        """A line of ours to a receiver."""
+        if not self.sends:
+            raise ViolationError("read-only", f"`{self.life.verb}` said {message} to {process}")
+        if not any(self.owns(t, process) for t in self.targets):
+            raise ViolationError("stranger", f"said {message} to {process}, which never belonged to {self.targets}")
+        for word in ("notice", "request", "granted", "not_granted"):
+            said = message.get(word)
+            if isinstance(said, dict) and said["left_s"] > 0:  # else its time was over before it was told
+                self._told_its_time(process, word, at + said["left_s"])
+
+    def _told_its_time(self, process: Process, word: str, until: float) -> None:
+        """Nobody's time gets shorter than it was told, or longer than the policy allows."""
+        if self.targets[1:]:
+            return  # several targets have times of their own, and may share the process
+        times = self.promised.setdefault(process.serial, [])
+        everybody = [t for told in self.promised.values() for t in told]
+        if everybody and until > min(everybody) + self.policy.extend_s + EXACT_S:
+            raise ViolationError("extend", f"{word} of {until - min(everybody):.6f} s more to {process}")
+        if times and until < times[-1] - EXACT_S:
+            raise ViolationError("promise", f"{word}: {process} had {times[-1]:.6f}, and now {until:.6f}")
+        times.append(until)
+
+    def _kept_its_word(self, process: Process, name: str) -> None:
+        until = max(self.promised.get(process.serial, [0.0]))
+        if self.system.now < until - EXACT_S and not self.targets[1:]:
+            raise ViolationError("promise", f"sent {name}, which was told that it has until {until:.6f}")
 
     # ------------------------------------------------------------------ events
 

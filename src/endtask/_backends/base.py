@@ -106,8 +106,11 @@ class Conversation(Protocol):
     def open(self) -> bool:
         """Whether there may be more to read. False once the other side has closed and all of it was drained, when it does not read what we say, or after `close`."""
 
-    def say(self, data: bytes) -> None:
-        """Send *data*. To a side that does not take it (more than some KiB wait already) the conversation is closed."""
+    def say(self, data: bytes) -> bool:
+        """Send *data*; return whether the system took it, which does not mean that it is read.
+
+        To a side that does not read (more than some KiB wait already) the conversation is closed.
+        """
 
     def drain(self) -> bytes:
         """Return what has come since the last call, at most 64 KiB (the rest wakes the waiter again); empty when there is nothing."""

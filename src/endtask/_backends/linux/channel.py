@@ -48,18 +48,19 @@ class LinuxConversation:
         """Whether there may be more to read."""
         return self._fd >= 0
 
-    def say(self, data: bytes) -> None:
-        """Send *data*; to a side that does not take it the conversation is closed."""
+    def say(self, data: bytes) -> bool:
+        """Send *data*; return whether the kernel took it. To a side that does not read the conversation is closed."""
         if self._fd < 0:
-            return
+            return False
         try:
             if self._socket.send(data, _socket.MSG_NOSIGNAL) == len(data):
-                return
+                return True
         except (BrokenPipeError, ConnectionResetError):
-            return  # ignored: it has closed, and what it said before may still be read
+            return False  # ignored: it has closed, and what it said before may still be read
         except OSError:
             pass  # ignored: its queue is full, it does not read
         self.close()
+        return False
 
     def drain(self) -> bytes:
         """Return what has come since the last call."""

@@ -1,7 +1,7 @@
 """The Backend protocol over the simulated machine.
 
 Every call lets a little time go by first, sometimes up to whatever would have happened next, so that anything can happen between any two calls, and inside those that read many processes.
-Longer than other modules, because the protocol has 45 methods.
+Longer than other modules, because the protocol has 46 methods.
 
 Size: one method for each of the protocol.
 """
@@ -12,6 +12,7 @@ from endtask._backends.signals_only import SignalsOnly
 from endtask._backends.sim.handles import SimForkWatch, SimHangError, SimPin, SimSweep, SimWaiter, process_of
 from endtask._backends.sim.process import COMMAND, FROZEN_V1, FROZEN_V2, HELD, STDIN, STOPPED, TRACED, Process
 from endtask._backends.sim.system import GUARDIAN_S
+from endtask._backends.sim.talk import SimConversation
 from endtask.errors import AccessDeniedError, GoneError, OsCallError, TargetError, UnsupportedRequestError
 from endtask.model import Facts, Listener, Manager, PidRef, ProcessEnd, Receipt, Row, SignalSets
 
@@ -103,7 +104,7 @@ class SimBackend(SignalsOnly):
             if isinstance(handle, SimSweep):
                 held = list(handle.held)
                 system.at(system.now + GUARDIAN_S, lambda _p, _n, held=held: system.let_go(held), system.init)  # type: ignore[misc]
-            elif isinstance(handle, (SimWaiter, SimForkWatch)):
+            elif isinstance(handle, (SimWaiter, SimForkWatch, SimConversation)):
                 handle.close()
         for pin in list(self.pins):
             pin.close()
@@ -441,6 +442,18 @@ class SimBackend(SignalsOnly):
         watch = SimForkWatch(self, waiter)
         self.open_handles[watch] = None
         return watch
+
+    def converse(self, pin: Pin, waiter: Waiter, row: Row | None = None) -> SimConversation | str:
+        process = process_of(pin)
+        if not process.flags & {"receiver", "planted"}:
+            return ""  # without a tick: most processes have none, and what happens to them is not to depend on that
+        self.tick()
+        assert isinstance(waiter, SimWaiter)
+        if process.exited or "hidden" in process.flags:
+            return ""
+        if "planted" in process.flags:
+            return "a socket that is not its own: process 1 of user 1001 made it"
+        return SimConversation(self, process, waiter)
 
     def open_sweep(self, cgroup: str = "") -> SimSweep:
         self.tick()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from endtask._backends.base import Pin
     from endtask._backends.sim.backend import SimBackend
     from endtask._backends.sim.process import Process
+    from endtask._backends.sim.talk import SimConversation
 
 _KILL = Request("KILL", "signal", KILL, "", True)
 LOOP_STEP_S = 0.05  # how far a look from an event loop moves the clock when nothing else does
@@ -76,6 +77,7 @@ class SimWaiter:
         self._keys: dict[SimPin, int] = {}
         self._pipe: tuple[int, int] | None = None
         self.watch: SimForkWatch | None = None
+        self.talks: dict[SimConversation, None] = {}
         self.closed = False
 
     @property
@@ -129,7 +131,7 @@ class SimWaiter:
         deadline = None if timeout_s is None else began + timeout_s
         if deadline is not None and system.rng.random() < backend.spurious:
             deadline = began + (deadline - began) * system.rng.random()  # woken without news, as a signal does
-        while not self._ready and not (self.watch is not None and self.watch.news):
+        while not self._ready and not self._has_news():
             following = system.next_time()
             if deadline is not None and (following is None or following > deadline):
                 system.advance_to(deadline)
@@ -142,7 +144,11 @@ class SimWaiter:
         self._ready.clear()
         return keys
 
+    def _has_news(self) -> bool:
+        return (self.watch is not None and bool(self.watch.news)) or any(talk.news for talk in self.talks)
+
     def close(self) -> None:
+        assert not self.talks or self._backend.dead, "conversations end before the wait that they wake"
         if self._pipe is not None:
             import os
 

@@ -10,6 +10,7 @@ from random import Random
 
 from endtask._backends.sim.process import CONT, HUP, INT, QUIT, TERM
 from endtask._backends.sim.spec import Life, Op, Spec, World
+from endtask._backends.sim.talkers import with_talkers
 from endtask._record import replace
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ _PORTS = (3000, 3001, 8080)
 
 def life(seed: int) -> Life:
     """Return the life of *seed*."""
-    return _Maker(seed).life()
+    return with_talkers(_Maker(seed).life())
 
 
 def wait(s: float) -> Op:

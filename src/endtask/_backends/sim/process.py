@@ -12,12 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from endtask._backends.sim.spec import Op, Spec
+    from endtask._backends.sim.talk import SimConversation
 
 # Why a process cannot run right now, as bits of Process.block.
 STOPPED, HELD, FROZEN_V2, FROZEN_V1, UNINTERRUPTIBLE, TRACED, DYING = 1, 2, 4, 8, 16, 32, 64
 
 HUP, INT, QUIT, KILL, TERM, CHLD, CONT, STOP = 1, 2, 3, 9, 15, 17, 18, 19
-STDIN, COMMAND = 65, 66  # not signals: a line on standard input, a stop command that reaches the program
+STDIN, COMMAND, CHANNEL = (
+    65,
+    66,
+    67,
+)  # not signals: a line on standard input, a stop command that reaches the program, a request to its receiver
 CORE_SIGNALS = frozenset((3, 4, 5, 6, 7, 8, 11, 24, 25, 31))  # default action: core, signal(7)
 QUIET_SIGNALS = frozenset((17, 18, 23, 28))  # default action: nothing that matters here
 STOP_SIGNALS = frozenset((19, 20, 21, 22))
@@ -87,6 +92,7 @@ class Process:
         heard: How many deliveries of each signal its handlers have taken.
         held_by_us: Whether a sweep of ours holds it.
         roots: Serials of itself and all true ancestors.
+        talks: Conversations with its receiver.
         past: Groups, sessions and cgroups that it was in before.
         changed_at: When a tie of it last changed: parent, group, session, cgroup, name, environment, user.
     """
@@ -133,6 +139,7 @@ class Process:
         "spec",
         "start",
         "status",
+        "talks",
         "uid",
         "waited",
         "watchers",
@@ -192,6 +199,7 @@ class Process:
         self.restarts = spec.restarts
         self.watchers: list[tuple[list[int], int]] = []
         self.row_cache: Row | None = None
+        self.talks: list[SimConversation] = []
 
     def _inherit(self, parent: Process, spec: Spec) -> None:
         """Fork: everything is the parent's, unless the program says otherwise."""

@@ -15,6 +15,7 @@ from endtask._backends.sim.process import (
     bit,
 )
 from endtask._backends.sim.spec import Op, Spec
+from endtask._backends.sim.talk import speak
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,6 +121,9 @@ def _setpgid(system: System, process: Process, frame: Frame, op: Op) -> bool:
 
 def _exec(system: System, process: Process, frame: Frame, op: Op) -> bool:
     """Another program in the same process: new name, handlers reset (execve(2))."""
+    process.flags -= {"receiver"}
+    for talk in list(process.talks):
+        talk.hang_up()
     process.name = op.who
     process.comm = op.who[:15]
     process.caught = 0
@@ -272,6 +276,11 @@ def _leader_exit(system: System, process: Process, frame: Frame, op: Op) -> bool
     return True
 
 
+def _say(system: System, process: Process, frame: Frame, op: Op) -> bool:
+    speak(process, op)
+    return True
+
+
 def _autoreap(system: System, process: Process, frame: Frame, op: Op) -> bool:
     process.ignored |= bit(CHLD)
     return True
@@ -306,4 +315,5 @@ OPERATIONS: dict[str, Operation] = {
     "freeze": _freeze,
     "leader-exit": _leader_exit,
     "autoreap": _autoreap,
+    "say": _say,
 }

@@ -33,7 +33,7 @@ class Spec(Record):
         name: Process name; the short name is its first 15 characters.
         main: What it does; afterwards it sleeps for ever.
         on: Pairs of signal number and what the handler does; a second pair for one number serves the second delivery, the last one all later ones.
-            Number 65 is a line on standard input, 66 a stop command.
+            Number 65 is a line on standard input, 66 a stop command, 67 a request to its receiver.
         ignored: Signal numbers it ignores.
         blocked: Signal numbers it blocks.
         waited: Signal numbers it blocks and takes with sigwait; their handler is in `on`.
@@ -49,7 +49,8 @@ class Spec(Record):
         objects: Private objects (pipes) it opens; children inherit them.
         flags: Any of `session` (leads one), `group` (leads one), `subreaper`, `namespace` (first process of a pid namespace),
             `hidden` (no row), `unreadable` (masks, environment and files cannot be read), `no-pin` (the system refuses a handle), `kernel`,
-            `stopped`, `traced`, `uninterruptible`, `leader-gone` (the main thread has ended, others run), `stdin` (its standard input is a pipe).
+            `stopped`, `traced`, `uninterruptible`, `leader-gone` (the main thread has ended, others run), `stdin` (its standard input is a pipe),
+            `receiver` (it can be talked to), `planted` (somebody else's socket has the name of its receiver's).
         children: What it starts at once.
     """
 

@@ -66,6 +66,7 @@ class System:
         happened: How many events have happened.
         fork_logs: Told (parent pid, child pid) of every fork.
         on_signal: Told of every signal of ours before it is delivered.
+        on_said: Told of every line of ours to a receiver, with the time.
         frozen: Frozen cgroups and by which version's freezer.
     """
 
@@ -77,6 +78,7 @@ class System:
         self.everyone: list[Process] = []
         self.fork_logs: list[Callable[[int, int], None]] = []
         self.on_signal: list[Callable[[Process, int], None]] = []
+        self.on_said: list[Callable[[Process, dict[str, object], float], None]] = []
         self.frozen: dict[str, str] = {}
         self._heap: list[tuple[float, int, Callable[[Process, int], None], Process, int]] = []
         self._sequence = 0
@@ -244,6 +246,8 @@ class System:
             return
         if process.block:
             return
+        for talk in list(process.talks):
+            talk.greet()
         if process.errands:
             for do, whom, number in process.errands:
                 self.at(self.now, do, whom, number)
@@ -371,6 +375,8 @@ class System:
         process.ports = frozenset()
         process.objects = frozenset()
         process.held_by_us = False
+        for talk in list(process.talks):
+            talk.hang_up()
         self._living -= 1
         for ready, key in process.watchers:
             ready.append(key)

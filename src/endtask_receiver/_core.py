@@ -283,7 +283,8 @@ class Core:
             for known in (self._first, self._log, self._counted, self._held):
                 known[:] = [better if each is request else each for each in known]
             self._refused = better if self._refused is request else self._refused
-        self._notices = [n for n in self._notices if (n.pid, n.deadline) != (better.pid, better.deadline)]
+        if better.channel != "channel":  # what comes by the channel brings its own
+            self._notices = [n for n in self._notices if (n.pid, n.reason) != (better.pid, better.reason)]
         return better
 
     def _explained(self, request: StopRequest) -> StopRequest:

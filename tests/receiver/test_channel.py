@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -253,6 +254,22 @@ def test_what_comes_while_it_is_sent_is_told_once(bench: Bench) -> None:
     bench.channel._news.append("tell")
     assert talk.words() == []
     assert bench.channel._news == ["tell"]
+    bench.clock.now += 1
+    assert talk.words() == ["tell"]
+    bench.channel._news.append("tell")
+    bench.clock.now += 1
+    assert talk.words() == []
+
+
+def test_a_program_without_its_library_ends_conversations_and_nothing_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has locked itself up, and what is loaded late is out of its reach."""
+    monkeypatch.setitem(sys.modules, "json", None)
+    conversation = bench.channel.open(1, 0)
+    assert conversation is not None
+    assert (conversation.over, conversation.why) == (True, "there is no json")
+    conversation.feed(b'{"endtask":1}\n')
 
 
 def test_news_that_nobody_sends_are_bounded_and_a_veto_is_not_lost(bench: Bench) -> None:
@@ -375,6 +392,32 @@ def test_a_notice_that_comes_much_later_belongs_to_the_next_one(bench: Bench) ->
     assert bench.stop.requests[0].reason == ""
     bench.signal("SIGINT", 0.1)
     assert [r.reason for r in bench.stop.requests] == ["", "deploy 12"]
+    assert bench.stop.hurry
+
+
+def test_a_notice_need_not_name_a_deadline(bench: Bench) -> None:
+    """Then there is a reason, and ours counts."""
+    talk = bench.connect()
+    talk.notice(None, "INT", "a")
+    bench.signal("SIGINT")
+    bench.signal("SIGINT", 1)
+    talk.notice(None, "INT", "b")
+    assert [r.reason for r in bench.stop.requests] == ["a", "b"]
+    assert bench.stop.left() == 9.0
+
+
+def test_a_request_with_a_deadline_of_its_own_keeps_it(bench: Bench) -> None:
+    """The session ends when it ends; the reason is the notice's, and used up."""
+    bench.connect().notice(5, "WM_CLOSE")
+    bench.stop._heard(StopRequest(100.0, "session-end", 102.0, "WM_ENDSESSION"))
+    assert [(r.deadline, r.reason) for r in bench.stop.requests] == [(102.0, "deploy 12")]
+    assert bench.stop._notices == []
+
+
+def test_no_time_at_all_is_a_deadline_too(bench: Bench) -> None:
+    """It is over at once."""
+    bench.connect().say(request={"left_s": 0})
+    assert bench.stop.left() == 0.0
     assert bench.stop.hurry
 
 

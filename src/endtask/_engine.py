@@ -226,11 +226,14 @@ class Run:
 
     def _exited(self, entry: Entry, member: JobMember, now: float) -> None:
         end = self.backend.end(entry.ready.pins[member.ref.pid])
+        actions = entry.job.exited(member, end, now)
+        if self._talks is not None:
+            self._talks.hear(member.ref)  # its last words come before the news of its end
         if self.on_event is not None:
             # Whether the parent reaps it is seen a moment later; the report says it if it does not.
             text = f"{member.ref.pid} {member.name} {end_in_words(end, reaping=False)}"
             self._tell("exited", entry, member.ref, member.name, text)
-        self._perform(entry, entry.job.exited(member, end, now))
+        self._perform(entry, actions)
         self._to_scan += self._deferred
         self._deferred.clear()
         if not self.found.sees_births and entry.report is None and self.policy.scope.kind != "only":

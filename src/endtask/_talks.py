@@ -95,9 +95,9 @@ class Talks:
 
     # ------------------------------------------------------------------ listening
 
-    def hear(self) -> None:
-        """Take in what has come, and give it to the jobs."""
-        for talk in list(self._talks.values()):
+    def hear(self, only: PidRef | None = None) -> None:
+        """Take in what has come, of all or of one process, and give it to the jobs."""
+        for talk in [t for t in self._talks.values() if only is None or t.ref == only]:
             while talk.ref in self._talks:
                 data = talk.conversation.drain()
                 now = self._backend.now()

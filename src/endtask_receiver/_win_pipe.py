@@ -91,6 +91,10 @@ class Pipe:
         self._channel.pump()
         self._instances = [each for each in self._instances if each.give()]
 
+    def due_s(self) -> float | None:
+        """Return in how many seconds it is time for `turn` anyway, None if that depends on others."""
+        return self._channel.due_s()
+
     def close(self) -> None:
         """End all conversations, and give up the name. More than once is allowed."""
         self._channel.close()
@@ -218,9 +222,10 @@ def _length(operation: _winapi.Overlapped) -> int | None:
     Raises:
         OSError: The other side has gone.
     """
-    length, error = operation.GetOverlappedResult(False)
-    if error == calls.IO_INCOMPLETE:
+    # The event tells, not the status in the structure: that stays at "pending" where a caller had come before we waited for one (ERROR_PIPE_CONNECTED).
+    if calls.WaitForSingleObject(operation.event, 0) == calls.WAIT_TIMEOUT:
         return None
+    length, error = operation.GetOverlappedResult(True)
     if error:
         raise ctypes.WinError(error)
     return length

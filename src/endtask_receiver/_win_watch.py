@@ -55,6 +55,7 @@ class WatchEar:
         self._wants_channel = channel
         self._events: list[StopEvent] = []
         self._pipe: Pipe | None = None
+        self._passed_on = 0  # requests that the others know of
         self._window: HiddenWindow | None = None
         self._sources: tuple[tuple[Handle, Callable[[], object] | None], ...] = ()
         self._said: list[str] = []
@@ -213,9 +214,13 @@ class WatchEar:
         if pipe is not None:
             handles += pipe.handles()
         due_s = stop._due_s()
-        waits = [s for s in (due_s, limit_s) if s is not None]
+        waits = [s for s in (due_s, limit_s, None if pipe is None else pipe.due_s()) if s is not None]
         timeout_ms = min(int(min(waits) * 1000) + 1, calls.INFINITE - 1) if waits else calls.INFINITE
         index = calls.wait_any(handles, timeout_ms) if window is None else window.wait_any(handles, timeout_ms)
+        if pipe is not None:
+            pipe.turn()
+            pipe.turn()  # who has just connected has spoken: what it said belongs to what it then did, and must be known before
+            self._pass_on()
         if index < len(sources):
             self._do(*sources[index])
         elif window is not None and index == len(handles):
@@ -230,6 +235,16 @@ class WatchEar:
             pipe.turn()
         if due_s is not None:
             stop._tick()
+
+    def _pass_on(self) -> None:
+        """Tell the other `listen`s what was asked by the pipe: nobody else does."""
+        requests = self._stop.requests[self._passed_on :]
+        self._passed_on += len(requests)
+        for request in requests:
+            if request.channel == "channel":
+                for ear in tuple(_talking):
+                    if ear is not self:
+                        ear._stop._heard(request)
 
     def _do(self, handle: Handle, do: Callable[[], object] | None) -> None:
         if do is not None:

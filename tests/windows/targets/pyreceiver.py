@@ -16,6 +16,11 @@ Modes:
     nested     a `listen` within another one; both say what they heard
     again      installs the handlers anew
     stubborn   never ends by itself; says `hurry` when it is to
+    tells      says who has asked and why, and tells a requester how far it is
+    aiotells   the same, in a coroutine
+    needs      asks for NUMBER ms, says `left` when it has got them or its time is over, and ends
+    floods     tells more than anybody keeps for a caller that does not read, NUMBER times, and looks at the time that this takes
+    twice      listens, closes, and listens again, then as `loop`
     orphan     starts a child in mode `loop` that listens to the end of its parent, and ends at its own request
     service    a service, TEXT being its name
 """
@@ -191,6 +196,77 @@ def stubborn() -> None:
         threading.Event().wait()
 
 
+def tell_all(stop: Stop) -> None:
+    """Tell how far we are."""
+    request = stop.request
+    assert request is not None
+    say(f"asked {request.channel} {request.name} {stop.left():.2f}")
+    say(f"because {request.pid} {request.reason}")
+    for done in range(1, 4):
+        stop.tell("draining", done, 3)
+
+
+def tells() -> None:
+    """Tell how far we are, then clean up."""
+    with listening() as stop:
+        ready()
+        stop.wait()
+        tell_all(stop)
+        stop.cleanup(say, "cleaned up", name="the log")
+    sys.exit(STOPPED_BY_ITSELF)
+
+
+def aiotells() -> None:
+    """Do so in a coroutine."""
+
+    async def work() -> None:
+        ready()
+        await stop
+        tell_all(stop)
+        await asyncio.sleep(NUMBER / 1000)
+
+    with listening() as stop:
+        asyncio.run(work())
+    sys.exit(STOPPED_BY_ITSELF)
+
+
+def needs() -> None:
+    """Ask for more time."""
+    news = threading.Semaphore(0)
+    with listening() as stop:
+        stop.add_waker(news.release)
+        ready()
+        stop.wait()
+        before_s = stop.left()
+        stop.need(NUMBER / 1000, "flushing")
+        while stop.left() <= before_s and not stop.hurry:
+            news.acquire()
+        say(f"left {stop.left():.1f}")
+    sys.exit(STOPPED_BY_ITSELF)
+
+
+def floods() -> None:
+    """Tell a lot."""
+    with listening() as stop:
+        ready()
+        stop.wait()
+        longest_s = 0.0
+        for number in range(NUMBER):
+            begin = time.perf_counter()
+            stop.tell(f"{number} {'x' * 450}")
+            longest_s = max(longest_s, time.perf_counter() - begin)
+            time.sleep(0.025)  # more in a moment would be one message
+        say("never waited" if longest_s < 2 else f"waited {longest_s:.1f}")
+        stop.cleanup(int, name="last")
+    sys.exit(STOPPED_BY_ITSELF)
+
+
+def twice() -> None:
+    """Listen again."""
+    listening(name="first").close()
+    loop()
+
+
 def orphan() -> None:
     """Be a parent that ends."""
     run = f"import runpy, sys; sys.path[:0] = {sys.path[:2]}; runpy.run_module({MODULE!r}, run_name='__main__')"
@@ -214,5 +290,6 @@ if __name__ == "__main__":
     threading.Thread(target=guard, daemon=True).start()
     atexit.register(say, "atexit")
     modes = {f.__name__: f for f in (loop, zero, cancel, finish, ears, veto, chained, nested, again, stubborn)}
+    modes |= {f.__name__: f for f in (tells, aiotells, needs, floods, twice)}
     modes |= {"asyncio": aio, "status": finish, "orphan": orphan, "service": service}
     modes[MODE]()

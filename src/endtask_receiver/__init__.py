@@ -8,6 +8,7 @@
             stop.nap(0.5)
 
 Standard library only, and nothing of `endtask`: copy it, vendor it, depend on it alone.
+It runs on Python 3.9 and later. The distribution has one floor for both packages, that of endtask, 3.10: on 3.9 it has to be copied.
 Importing it does nothing; `listen` does.
 """
 

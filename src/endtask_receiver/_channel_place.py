@@ -66,9 +66,6 @@ class Place:
     def _listen(self) -> Socket:
         socket = Socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
-            os.fchmod(
-                socket.fileno(), 0o600
-            )  # Linux gives this mode to the file; elsewhere the folder has to be enough
             try:
                 socket.bind(self._through(self._name))
             except OSError:
@@ -76,6 +73,7 @@ class Place:
                     raise
                 os.unlink(self._name, dir_fd=self._folder)
                 socket.bind(self._through(self._name))
+            os.chmod(self._name, 0o600, dir_fd=self._folder)  # before anybody can connect, and whatever our mask is
             socket.listen(16)
             socket.setblocking(False)
         except BaseException:
@@ -148,8 +146,7 @@ class Socket(_socket.socket):
 
 def make() -> tuple[Place | None, list[str]]:
     """Return the first place that can be used, and why others before it cannot; None if there is none."""
-    me = str(os.getpid())
-    name = f"{me}.{start(me) or time.time_ns()}"
+    name = f"{_me()}.{start('self') or time.time_ns()}"
     said: list[str] = []
     for folder in _folders():
         try:
@@ -157,6 +154,14 @@ def make() -> tuple[Place | None, list[str]]:
         except UnusableError as error:
             said.append(str(error))
     return None, said
+
+
+def _me() -> str:
+    """Return our pid as those see it who look into the same `/proc`: a pid namespace may have that of the one around it, pid_namespaces(7)."""
+    try:
+        return os.readlink("/proc/self")
+    except OSError:
+        return str(os.getpid())
 
 
 def start(pid: str) -> str:
@@ -188,6 +193,9 @@ def _open_folder(path: str) -> int:
     """
     try:
         os.mkdir(path, 0o700)
+        os.chmod(
+            path, 0o700
+        )  # it is ours, and new: whatever the mask of this program is, the next one must be able to enter
     except FileExistsError:
         pass  # the usual case, once somebody has been here
     except OSError as error:

@@ -16,7 +16,7 @@ import pytest
 
 from endtask_receiver import listen
 
-from .lab import LIMIT_S, Program
+from .lab import LIMIT_S, MINORS, Program, folder_of_the_receiver, interpreter
 from .talk import Requester, folder, path_of
 
 if TYPE_CHECKING:
@@ -200,9 +200,11 @@ def ears_of(program: Program) -> list[str]:
     return list(iter(program.line, "ready"))
 
 
-def test_the_socket_is_ours_alone_and_gone_at_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mask", [0, 0o177, 0o777])
+def test_the_socket_is_ours_alone_and_gone_at_the_end(mask: int, tmp_path: Path) -> None:
     """Folder and file, with any mask."""
-    with Program("import os; os.umask(0)\n" + "from endtask_receiver import listen\nwith listen() as stop: print('ready'); stop.wait()", env={"XDG_RUNTIME_DIR": str(tmp_path)}) as program:  # fmt: skip
+    code = f"import os; os.umask({mask})\nfrom endtask_receiver import listen\nwith listen() as stop: print('ready'); stop.wait()"
+    with Program(code, env={"XDG_RUNTIME_DIR": str(tmp_path)}) as program:
         program.expect("ready")
         path = path_of(program.pid, f"{tmp_path}/endtask")
         assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
@@ -288,7 +290,7 @@ NAMED = """
     from endtask_receiver import listen, _channel_place
     bad, good = sys.argv[1:]
     os.mkdir(bad, 0o700)
-    name = bad + "/" + str(os.getpid()) + "." + _channel_place.start(str(os.getpid()))
+    name = bad + "/" + str(os.getpid()) + "." + _channel_place.start("self")
     exec(sys.stdin.readline())
     before = os.lstat(name)
     _channel_place._folders = lambda: iter([bad, good])
@@ -436,6 +438,20 @@ def test_another_user_cannot_ask(tmp_path: Path) -> None:
             hello = requester.hear()
             assert hello is not None
             assert hello["hello"]["state"] == "running", "nobody has asked"
+            requester.ask()
+        program.ends(0)
+
+
+@needs_root
+def test_in_a_pid_namespace_its_name_is_that_which_others_see(tmp_path: Path) -> None:
+    """Those who look into the same /proc; who has one of its own is process 1 there."""
+    where = str(tmp_path / "endtask")
+    with Program(LISTENS, where, prefix=["unshare", "-pf", "--kill-child"]) as program:
+        (said,) = ears_of(program)
+        with open(f"/proc/{program.pid}/task/{program.pid}/children") as file:
+            child = int(file.read())
+        assert said == f"channel: {path_of(child, where)}"
+        with Requester(child, path_of(child, where)) as requester:
             requester.ask()
         program.ends(0)
 
@@ -937,6 +953,7 @@ def test_without_proc_the_path_that_was_looked_at_is_used(tmp_path: Path) -> Non
     code = LISTENS.replace(
         "import os, sys",
         "import os, sys, builtins; exists, opened = os.path.exists, builtins.open\n"
+        "    os.readlink = lambda path: hidden(path)\n"
         "    def hidden(path): raise OSError if str(path).startswith('/proc') else 0\n"
         "    os.path.exists = lambda path: not str(path).startswith('/proc') and exists(path)\n"
         "    builtins.open = lambda path, *a, **k: hidden(path) if str(path).startswith('/proc') else opened(path, *a, **k)",
@@ -950,12 +967,11 @@ def test_without_proc_the_path_that_was_looked_at_is_used(tmp_path: Path) -> Non
         program.ends(0)
 
 
-def test_an_interpreter_of_the_oldest_version_can_do_it() -> None:
-    """The sockets of 3.9 are the same."""
-    from .lab import folder_of_the_receiver, interpreter
-
+@pytest.mark.parametrize("minor", MINORS)
+def test_it_works_in_every_version_of_python(minor: int) -> None:
+    """Without a warning, too."""
     with Program(
-        WAITS.format(""), python=interpreter(9), env={"PYTHONPATH": folder_of_the_receiver(), "PYTHONDEVMODE": "1"}
+        WAITS.format(""), python=interpreter(minor), env={"PYTHONPATH": folder_of_the_receiver(), "PYTHONDEVMODE": "1"}
     ) as program:
         program.expect("ready")
         with Requester(program.pid) as requester:

@@ -121,16 +121,20 @@ class LinuxBackend(ProcReader):
 
     def converse(self, pin: Pin, waiter: Waiter, row: Row | None = None) -> Conversation | str:
         """Connect to the receiver in a process, without waiting for it; see `Backend.converse`."""
-        uid = procfs.owner(pin.ref.pid)
-        places = () if uid is None else self._places(pin.ref.pid, uid)
-        if uid is None or not places:
+        pid = pin.ref.pid
+        uid = procfs.owner(pid)
+        places = () if uid is None else self._places(pid, uid)
+        row = row or (procfs.row(pid) if places else None)
+        if uid is None or row is None:
+            return ""
+        name = b"/%d.%d" % (pid, row.start)
+        if not any(os.path.lexists(place + name) for place in places):
             return ""  # the usual case, without another import
         from endtask._backends.linux import channel
         from endtask._backends.linux.waiter import LinuxWaiter
 
         assert isinstance(waiter, LinuxWaiter), "the waiter was not made by the Linux backend"
-        row = row or procfs.row(pin.ref.pid)
-        return channel.converse(places, row, uid, waiter) if row is not None else ""
+        return channel.converse(places, row, uid, waiter)
 
     def _places(self, pid: int, uid: int) -> tuple[bytes, ...]:
         """Return the folders that there are in which a process of a user may have the socket of its receiver, in the order in which that tries them.

@@ -1,0 +1,365 @@
+"""Real programs that talk, stopped by the command: what is seen, what is reported, and what cannot hurt.
+
+The programs are our own (`talker.py`), so that they can misbehave; at the end stand some with the receiver that applications have.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("needs Linux", allow_module_level=True)
+
+import jsonschema
+
+from endtask.cli.schema import schema_text
+from tests.linux.children import python
+from tests.talk.talker import talker
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from tests.talk.conftest import Run
+
+pytestmark = pytest.mark.real
+
+OBEYS = """
+hello()
+line()
+wait_signal()
+heard_it()
+say(tell={"text": "draining", "done": 3, "total": 15})
+"""
+STAYS = "time.sleep(600)\n"
+
+
+def report_of(text: str) -> dict[str, Any]:
+    """Return the report that is the last line, or the whole, of what was written; it follows its schema."""
+    lines = text.splitlines()
+    report: dict[str, Any] = json.loads(text if lines[0] == "{" else lines[-1])
+    jsonschema.Draft202012Validator(json.loads(schema_text("report"))).validate(report)
+    return report
+
+
+def said_in(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the first target has said."""
+    said: list[dict[str, Any]] = report["targets"][0]["members"][0]["said"]
+    return said
+
+
+# --------------------------------------------------------------------------- what a person sees
+
+
+def test_stop_tells_what_the_application_says(runtime: pathlib.Path, endtask: Run) -> None:
+    """Heard, progress, and then the end; the application learns the deadline and the reason."""
+    with talker(OBEYS, runtime) as child:
+        done = endtask("stop", child.pid, "--reason", "deploy 12")
+        assert done.returncode == 0, done.stderr
+        assert "heard SIGTERM after" in done.stdout
+        assert "says: draining, 3 of 15" in done.stdout
+        notice = json.loads(child.read_line().removeprefix(b"got "))["notice"]
+    assert (notice["request"], notice["reason"]) == ("TERM", "deploy 12")
+    assert notice["by"].startswith("endtask ")
+    assert 5 < notice["left_s"] <= 10
+
+
+def test_stop_tells_it_as_data(runtime: pathlib.Path, endtask: Run) -> None:
+    """Each line of --jsonl follows the schema, and the report says the same."""
+    with talker(OBEYS + 'say(cleanup={"text": "close db", "seconds": 0.2})', runtime) as child:
+        done = endtask("stop", child.pid, "--jsonl")
+    assert done.returncode == 0, done.stderr
+    judge = jsonschema.Draft202012Validator(json.loads(schema_text("event")))
+    events = [json.loads(text) for text in done.stdout.splitlines()[:-1]]
+    for event in events:
+        judge.validate(event)
+    kinds = [e["kind"] for e in events]
+    assert kinds[:3] == ["selected", "request", "heard"]
+    assert kinds.count("said") == 2
+    assert kinds.index("heard") < kinds.index("said") < kinds.index("exited")
+    assert [s["kind"] for s in said_in(report_of(done.stdout))] == ["heard", "tell", "cleanup"]
+
+
+def test_more_time_is_granted_where_the_caller_allows_it(runtime: pathlib.Path, endtask: Run) -> None:
+    """Force waits for what was granted; the application is told so."""
+    script = OBEYS + 'say(need={"seconds": 3, "text": "flushing"})\nline()\ntime.sleep(0.8)'
+    with talker(script, runtime) as child:
+        done = endtask("stop", child.pid, "--force-after", "0.3", "--extend", "30", "--json")
+        child.read_line()
+        granted = json.loads(child.read_line().removeprefix(b"got "))["granted"]
+    report = report_of(done.stdout)
+    assert (done.returncode, report["targets"][0]["outcome"]) == (0, "stopped")
+    assert 2 < granted["left_s"] <= 3.01
+    need = said_in(report)[-1]
+    assert need["missing_s"] == 0
+    assert 1 < need["granted_s"] < 3
+    assert report["targets"][0]["granted_s"] == need["granted_s"]
+
+
+def test_more_time_is_not_granted_by_itself(runtime: pathlib.Path, endtask: Run) -> None:
+    """A budget is a promise to the caller; what would have helped is said."""
+    script = OBEYS + 'say(need={"seconds": 60, "text": "flushing"})\nline()\n' + STAYS
+    with talker(script, runtime) as child:
+        done = endtask("stop", child.pid, "--force-after", "0.3")
+        child.read_line()
+        answer = json.loads(child.read_line().removeprefix(b"got "))
+    assert done.returncode == 10
+    assert "needs 60 s more: flushing (not granted: --extend" in done.stdout
+    assert "would have granted it" in done.stdout
+    assert answer["not_granted"]["left_s"] <= 0.3
+
+
+def test_a_refusal_is_an_outcome(runtime: pathlib.Path, endtask: Run) -> None:
+    """At once, with the application's reason; nothing is forced."""
+    with talker(OBEYS + 'say(veto={"text": "recording"})\n' + STAYS, runtime) as child:
+        done = endtask("stop", child.pid, "-t", "30")
+        assert child.popen.poll() is None
+    assert done.returncode == 124
+    assert "said no:" in done.stdout
+    assert "refuses: recording" in done.stdout
+
+
+def test_the_channel_asks_without_a_signal(runtime: pathlib.Path, endtask: Run) -> None:
+    """One that hears no signal is asked by its receiver."""
+    script = 'hello()\nline()\nheard_it("CHANNEL")\nos._exit(7)'
+    with talker(
+        "for n in (signal.SIGTERM, signal.SIGINT): signal.signal(n, signal.SIG_IGN)\n" + script, runtime
+    ) as child:
+        done = endtask("stop", child.pid, "--plan", "channel/20/TERM/1")
+        request = json.loads(child.read_line().removeprefix(b"got "))
+        assert child.popen.wait() == 7
+    assert done.returncode == 0
+    assert "heard CHANNEL" in done.stdout
+    assert 15 < request["request"]["left_s"] <= 21
+
+
+def test_look_plan_and_why_know_it(runtime: pathlib.Path, endtask: Run) -> None:
+    """Who has a receiver, and what one says that was asked already; nothing is asked."""
+    script = """
+while True:
+    hello(state="asked", left_s=7.0)
+    heard_it(ago_s=3.0)
+    say(tell={"text": "draining", "done": 3, "total": 15})
+"""
+    with talker(script, runtime) as child:
+        look, why = endtask("look", child.pid), endtask("why", child.pid)
+        plan = endtask("plan", child.pid, "--plan", "channel/5/TERM/5", "--extend", "30", "--json")
+        data = json.loads(endtask("look", child.pid, "--json").stdout)
+    assert 'receiver  yes: "ingest", takes up to 10 s; heard SIGTERM 3 s ago' in look.stdout
+    assert "and says: draining, 3 of 15" in why.stdout
+    assert data["seen"][0]["facts"]["receiver"]["state"] == "asked"
+    jsonschema.Draft202012Validator(json.loads(schema_text("look"))).validate(data)
+    planned = json.loads(plan.stdout)
+    jsonschema.Draft202012Validator(json.loads(schema_text("plan"))).validate(planned)
+    assert planned["targets"][0]["extend_s"] == 30
+    assert planned["targets"][0]["members"][0]["answers"] == ["asks", "handler"]
+    assert planned["targets"][0]["members"][0]["receiver"]["name"] == "ingest"
+
+
+# --------------------------------------------------------------------------- what cannot hurt
+
+
+NONSENSE = {
+    "no JSON": 'raw(b"hello world\\n")',
+    "another type": 'raw(b"[1, 2]\\n")',
+    "a megabyte without a line": 'raw(b"x" * (1 << 20))',
+    "a flood": 'raw(b\'{"tell":{"text":"busy"}}\\n\' * 20000)',
+    "deep": 'raw(b"[" * 4000 + b"\\n")',
+    "no UTF-8": 'raw(b"\\xff\\xfe\\n")',
+}
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
+def test_nonsense_is_not_listened_to(nonsense: str, runtime: pathlib.Path, endtask: Run) -> None:
+    """The stop goes on by the plan, and what comes after it is not believed."""
+    script = OBEYS + NONSENSE[nonsense] + '\nsay(need={"seconds": 60, "text": "more"})\n' + STAYS
+    with talker(script, runtime) as child:
+        done = endtask("stop", child.pid, "--force-after", "0.5", "--extend", "60", "--jsonl")
+    report = report_of(done.stdout)
+    assert (done.returncode, report["targets"][0]["outcome"]) == (10, "forced"), done.stderr
+    assert report["targets"][0]["granted_s"] == 0
+    said = said_in(report)
+    assert said[0]["kind"] == "heard"
+    assert said[-1]["kind"] == "closed"
+    assert len(done.stdout) < 2_000_000
+
+
+def test_escape_sequences_reach_no_terminal(runtime: pathlib.Path, endtask: Run) -> None:
+    """What an application says is text, whatever it is made of; also its name and what it tells."""
+    evil = '"\\x1b]0;owned\\x07\\x1b[2J\\u202egnp\\r\\n\\x9b31m"'
+    script = f"""
+hello(name={evil}, state="asked", left_s=1.0)
+heard_it({evil})
+say(tell={{"text": {evil}}})
+hello(name={evil})
+line()
+wait_signal()
+heard_it({evil})
+say(tell={{"text": {evil}}}, need={{"seconds": 60, "text": {evil}}}, veto={{"text": {evil}}})
+{STAYS}"""
+    with talker(script, runtime) as child:
+        look = endtask("look", child.pid, "-v")
+        stop = endtask("stop", child.pid, "-v", "-t", "5")
+    for done in (look, stop):
+        assert not any(c in done.stdout + done.stderr for c in "\x1b\x07\x9b\u202e\r")
+    assert "refuses" in stop.stdout
+
+
+def test_one_that_never_answers_is_waited_for_by_the_plan(runtime: pathlib.Path, endtask: Run) -> None:
+    """It takes no connection, and acts on no signal: forced at its time; `look` calls it silent."""
+    with talker(STAYS, runtime) as child:
+        look = endtask("look", child.pid)
+        done = endtask("stop", child.pid, "--force-after", "0.5")
+    assert "yes, but it does not answer" in look.stdout
+    assert done.returncode == 10
+
+
+def test_one_with_a_full_queue_is_asked_without_a_conversation(runtime: pathlib.Path, endtask: Run) -> None:
+    """Connecting does not wait: as many as its queue takes wait already."""
+    with talker("door.listen(0)\nready()\nwait_signal()", runtime) as child:
+        child.read_line()
+        (path,) = (runtime / "endtask").glob(f"{child.pid}.*")
+        waiting = []
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            while True:
+                one = socket.socket(socket.AF_UNIX)
+                waiting.append(one)
+                one.setblocking(False)
+                one.connect(f"/proc/self/fd/{folder}/{path.name}")
+        except BlockingIOError:
+            done = endtask("stop", child.pid, "--plan", "channel/20/TERM/10")
+        finally:
+            os.close(folder)
+            for one in waiting:
+                one.close()
+    assert done.returncode == 0
+    assert "CHANNEL" in done.stdout
+    assert "impossible, too many wait for it to answer" in done.stdout
+
+
+def test_one_that_dies_in_the_middle_has_ended(runtime: pathlib.Path, endtask: Run) -> None:
+    """Its end is what counts, and what it said before is in the report."""
+    script = OBEYS + 'raw(b\'{"tell":{"te\')\nos.kill(os.getpid(), signal.SIGKILL)'
+    with talker(script, runtime) as child:
+        done = endtask("stop", child.pid, "--json")
+    report = report_of(done.stdout)
+    assert report["targets"][0]["outcome"] == "stopped"
+    assert [s["kind"] for s in said_in(report)] == ["heard", "tell"]
+
+
+# --------------------------------------------------------------------------- whose socket it is
+
+
+def planted(runtime: pathlib.Path, pid: int) -> pathlib.Path:
+    """Return where the socket of a process would be."""
+    with open(f"/proc/{pid}/stat", "rb") as stat:
+        start = stat.read().rpartition(b")")[2].split()[19].decode()
+    folder = runtime / "endtask"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / f"{pid}.{start}"
+
+
+def test_a_socket_of_another_process_is_not_used(runtime: pathlib.Path, endtask: Run) -> None:
+    """Who listens there is somebody else: it is said, nothing is told to it, and the stop goes on without."""
+    with python("ready(); signal.pause()", env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)}) as child:
+        place = planted(runtime, child.pid)
+        folder = os.open(place.parent, os.O_RDONLY)
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(f"/proc/self/fd/{folder}/{place.name}")
+            os.close(folder)
+            door.listen(8)
+            look = endtask("look", child.pid)
+            done = endtask("stop", child.pid, "--plan", "channel/20/TERM/10")
+            door.setblocking(False)
+            heard = b""
+            for _connection in range(2):
+                talk, _ = door.accept()
+                heard += talk.recv(4096)
+                talk.close()
+    assert "receiver  not usable: a socket that is not its own" in look.stdout
+    assert done.returncode == 0
+    assert "CHANNEL" in done.stdout
+    assert "impossible, a socket that is not its own" in done.stdout
+    assert heard == b""
+
+
+@pytest.mark.parametrize("thing", ["file", "folder", "link", "pipe", "old socket"])
+def test_what_is_no_living_socket_is_not_used(thing: str, runtime: pathlib.Path, endtask: Run) -> None:
+    """A file of that name, a link to a socket of the process itself, a pipe that would block, a socket that nobody listens to."""
+    with talker("wait_signal()", runtime) as child:
+        place = planted(runtime, child.pid)
+        elsewhere = runtime / "elsewhere"
+        place.rename(elsewhere)
+        if thing == "file":
+            place.write_text("")
+        elif thing == "folder":
+            place.mkdir()
+        elif thing == "link":
+            place.symlink_to(elsewhere)
+        elif thing == "pipe":
+            os.mkfifo(place)
+        else:
+            folder = os.open(place.parent, os.O_RDONLY)
+            with socket.socket(socket.AF_UNIX) as door:
+                door.bind(f"/proc/self/fd/{folder}/{place.name}")
+            os.close(folder)
+        look, done = endtask("look", child.pid), endtask("stop", child.pid)
+    assert done.returncode == 0
+    assert "heard" not in done.stdout
+    assert ("not usable" in look.stdout) == (thing != "old socket")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o755, 0o710])
+def test_a_folder_that_others_can_enter_is_not_used(mode: int, runtime: pathlib.Path, endtask: Run) -> None:
+    """The receiver would not have used it either."""
+    with talker("wait_signal()", runtime) as child:
+        (runtime / "endtask").chmod(mode)
+        look, done = endtask("look", child.pid), endtask("stop", child.pid)
+        (runtime / "endtask").chmod(0o700)
+    assert done.returncode == 0
+    assert "heard" not in done.stdout
+    assert "not a folder of its user alone" in look.stdout
+
+
+@pytest.mark.needs_root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
+def test_a_folder_of_another_user_is_not_used(runtime: pathlib.Path, endtask: Run) -> None:
+    """Somebody else made the folder, and a socket in it, before the user did: both are not the process's own."""
+    with talker("wait_signal()", runtime) as child:
+        os.chown(runtime / "endtask", 12345, 12345)
+        look, done = endtask("look", child.pid), endtask("stop", child.pid)
+        os.chown(runtime / "endtask", 0, 0)
+    assert done.returncode == 0
+    assert "heard" not in done.stdout
+    assert "not usable" in look.stdout
+
+
+# --------------------------------------------------------------------------- what it costs
+
+
+_COUNTS = """
+import sys
+sys.path[:0] = {path!r}
+from endtask.cli import console, main
+code = main.main(["stop", "-q", "{pid}"], console.standard_console())
+words = ("talk", "conversation", "_said", "acquaint", "json", "linux.channel")
+print(code, sorted(m for m in sys.modules if any(w in m for w in words)))
+"""
+
+
+def test_a_program_without_a_receiver_loads_nothing_more(runtime: pathlib.Path) -> None:
+    """Also on a machine where others have one."""
+    (runtime / "endtask").mkdir(mode=0o700)
+    env = {**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
+    with python("ready(); signal.pause()", env=env) as child:
+        code = _COUNTS.format(path=sys.path, pid=child.pid)
+        words = [sys.executable, "-I", "-S", "-c", code]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stdout

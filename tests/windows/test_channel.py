@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from endtask._backends.windows import channel, handles
+from endtask._backends.windows import channel, handles, stop_event
 from endtask._backends.windows.waiter import WindowsWaiter
+from endtask.model import Request
 from endtask_receiver import Stop
 from endtask_receiver._win_pipe import Pipe
 from tests.windows.lab import NO_WINDOW, PATIENCE_S, STOPPED_BY_ITSELF, SUSPENDED
@@ -24,6 +25,7 @@ from tests.windows.lab_pipe import BUSY, INSTANCES, Caller, call_and_stay, pipe_
 
 if TYPE_CHECKING:
     from tests.windows.lab import Lab, Target
+STOP_EVENT = Request("STOP_EVENT", "event")
 TIMED_OUT = 124
 
 
@@ -273,6 +275,37 @@ def test_caller_that_comes_before_anybody_waits_for_it_is_served() -> None:
         pipe.close()
     assert heard.request is not None
     assert (heard.request.reason, heard.request.pid) == ("at once", os.getpid())
+
+
+def test_idle_conversation_costs_nothing(lab: Lab) -> None:
+    """The thread waits, whatever the caller has done before. Waiting for time is the point here."""
+    target = lab.start("receiver", "loop", flags=NO_WINDOW)
+    with Caller(pipe_of(target)) as caller, Caller(pipe_of(target)) as other:
+        caller.hear("hello")
+        assert caller.say(notice={"left_s": 20, "request": "STOP_EVENT"})
+        assert other.send(b"half a li")
+        caller.hear("noted")
+        before = handles.times(target.handle)
+        _winapi.WaitForSingleObject(target.handle, 1000)
+        after = handles.times(target.handle)
+    assert sum(after[2:]) - sum(before[2:]) < 2_500_000  # a quarter of a second, in units of 100 ns
+
+
+@pytest.mark.parametrize("mode", ["finish", "asyncio"])
+def test_talk_to_its_last_moment_changes_nothing(lab: Lab, mode: str) -> None:
+    """In the cleanup, after it, while the interpreter ends: no hang, no crash."""
+    for _ in range(5):
+        target = lab.start("receiver", mode, 20, flags=NO_WINDOW)
+        with handles.open_pin(target.pid) as pin:
+            assert stop_event.send_event(pin, STOP_EVENT, 0.0).status == "delivered"
+        while target.running:
+            try:
+                with Caller(pipe_of(target)) as caller:
+                    caller.say(notice={"left_s": 5})
+            except OSError:
+                continue  # there is none any more, or all are taken
+        assert target.exit_code == (STOPPED_BY_ITSELF if mode == "asyncio" else 0)
+        assert (target.heard("cleaned up"), target.heard("atexit")) == (1, 1)
 
 
 # --------------------------------------------------------------------------- whose pipe it is

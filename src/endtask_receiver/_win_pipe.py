@@ -12,6 +12,8 @@ What a caller does not take stays in the queue of its conversation, and a full q
 
 Decision: reading and writing are CPython's own (`_winapi`), because there a buffer cannot be freed while the system writes into it.
 
+Names of pipes are the same in all sessions: the same user and administrators can talk from another one, whatever was said about the stop event.
+
 The pid of a caller is what the system noted when the pipe was opened. Whoever tries can have another one noted: it is for the eye.
 Who may ask is decided by the access control list alone.
 """
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from endtask_receiver._stop import Stop
 
 _BYTES = 4096  # that are read at once
+_CALLERS_MAX = 64  # that are let in in a second: who comes again and again must not keep the application from its work
 # SDDL: protected; SYSTEM, Administrators: all; OWNER RIGHTS (whoever owns it, and no more than this): FILE_GENERIC_READ, FILE_GENERIC_WRITE
 _SECURITY = "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;0x0012019f;;;OW)"
 _PIPE_REJECT_REMOTE_CLIENTS = 0x00000008
@@ -59,8 +62,11 @@ class Pipe:
         """
         created = calls.creation_time(calls.GetCurrentProcess())
         self.name = rf"\\.\pipe\endtask.stop.{os.getpid()}.{created:016x}"
+        self._clock = stop._clock
         self._channel = Channel(stop, wake)
         self._instances: list[_Instance] = []
+        self._second = 0.0  # when the callers began that are counted
+        self._callers = 0
         self._fault = self._open()
 
     def _open(self) -> str:
@@ -89,11 +95,27 @@ class Pipe:
         for each in self._instances:
             each.take()
         self._channel.pump()
-        self._instances = [each for each in self._instances if each.give()]
+        for each in self._instances:
+            each.give()
+        for each in [each for each in self._instances if each.idle]:
+            if self._may_listen() and not each.listen():
+                self._instances.remove(each)
+
+    def _may_listen(self) -> bool:
+        """Return whether one more caller may come in this second."""
+        now = self._clock()
+        if now - self._second >= 1.0:
+            self._second, self._callers = now, 0
+        self._callers += 1
+        return self._callers <= _CALLERS_MAX
 
     def due_s(self) -> float | None:
         """Return in how many seconds it is time for `turn` anyway, None if that depends on others."""
-        return self._channel.due_s()
+        due_s = self._channel.due_s()
+        if any(each.idle for each in self._instances):
+            left_s = max(0.0, self._second + 1.0 - self._clock())
+            return left_s if due_s is None else min(left_s, due_s)
+        return due_s
 
     def close(self) -> None:
         """End all conversations, and give up the name. More than once is allowed."""
@@ -143,17 +165,18 @@ class _Instance:
         if self._conversation is not None and not self._conversation.over:
             self._incoming = _winapi.ReadFile(self._handle, _BYTES, overlapped=True)[0]
 
-    def give(self) -> bool:
-        """Send what the system takes now; be there for the next one if this one is done. Returns whether the instance is still of use."""
-        conversation = self._conversation
-        if conversation is None:
-            return self._incoming is not None or self._listen()
-        self._send(conversation)
-        if not conversation.over:
-            return True
-        self._leave()
-        calls.DisconnectNamedPipe(self._handle)
-        return self._listen()
+    @property
+    def idle(self) -> bool:
+        """Whether nobody talks here, and nobody can come."""
+        return self._conversation is None and self._incoming is None
+
+    def give(self) -> None:
+        """Send what the system takes now, and end the conversation if it is over."""
+        if self._conversation is not None:
+            self._send(self._conversation)
+            if self._conversation.over:
+                self._leave()
+                calls.DisconnectNamedPipe(self._handle)
 
     def _send(self, conversation: Conversation) -> None:
         try:
@@ -171,7 +194,7 @@ class _Instance:
         except OSError:  # it has gone
             conversation.lost()
 
-    def _listen(self) -> bool:
+    def listen(self) -> bool:
         """Wait for a caller; return whether that is possible."""
         for _ in range(2):
             try:

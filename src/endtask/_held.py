@@ -22,17 +22,23 @@ __all__ = ["Held", "forces", "policy_of"]
 _FORCE_WAIT_S = 30.0  # for the end of what was forced
 
 
-def policy_of(grace_s: float, *, force: bool) -> Policy:
+def policy_of(grace_s: float, *, force: bool, extend_s: float = 0.0, reason: str = "") -> Policy:
     """Return the plan of `owned`: ask each in its own way, and after *grace_s* force what is left, if that is allowed."""
-    if not force:
-        return make_policy(timeout_s=grace_s, watch_s=0.0, signals=False)
-    if grace_s <= 0:
-        return make_policy(timeout_s=_FORCE_WAIT_S, now=True, watch_s=0.0, signals=False)
-    return make_policy(timeout_s=grace_s + _FORCE_WAIT_S, force_after_s=grace_s, watch_s=0.0, signals=False)
+    now = force and grace_s <= 0
+    return make_policy(
+        timeout_s=_FORCE_WAIT_S if now else grace_s + _FORCE_WAIT_S if force else grace_s,
+        force_after_s=grace_s if force and not now else None,
+        now=now,
+        watch_s=0.0,
+        extend_s=extend_s,
+        reason=reason,
+        signals=False,
+    )
 
 
 def within(policy: Policy, limit_s: float) -> Policy:
-    """Return *policy* in at most *limit_s* seconds: every step gets the same part of its time."""
+    """Return *policy* in at most *limit_s* seconds: every step gets the same part of its time, and none is extended."""
+    policy = replace(policy, extend_s=min(policy.extend_s, max(0.0, limit_s - policy.budget_s)))
     if policy.budget_s <= limit_s:
         return policy
     # What follows the last step's beginning is mostly the wait for the end of what was forced: that is short, the steps before it are not.

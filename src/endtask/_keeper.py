@@ -21,6 +21,8 @@ Lines from the owner::
     stop GRACE_S FORCE          TERM to the command first; to all others when it has gone, when half of the time is over, or at once if it
                                 does not catch TERM (but not to what Wine runs for its programs, which ends with the last of them);
                                 after GRACE_S seconds KILL to all if FORCE is 1, else `left`
+    extend SECONDS              that end comes so much later
+    alone                       the command has said that it is ending: the others are asked only when it has gone
 
 When the socket ends without a stop, the owner has died: the keeper stops by the GRACE_S and FORCE that it was started with.
 
@@ -132,6 +134,7 @@ class Keeper:
         self.phase = "run"
         self._force = False
         self._rest_at = self._ends_at = 0.0
+        self._alone = False
         self._childless = False
         self._failed = False
         self._owner_gone = False
@@ -204,6 +207,12 @@ class Keeper:
             words = line.split()
             if len(words) == 3 and words[0] == b"stop":
                 self._begin(float(words[1]), force=words[2] == b"1")
+            elif self.phase in ("main", "rest") and words[:1] == [b"extend"]:
+                self._ends_at += float(words[1])
+                self._rest_at += float(words[1])
+            elif self.phase == "main" and words[:1] == [b"alone"]:
+                self._rest_at = self._ends_at
+                self._alone = True
 
     # ----------------------------------------------------------------- stop
 
@@ -308,7 +317,7 @@ class Keeper:
             self._rest_at = min(self._rest_at, now + _LINGER_S)
         if self.phase == "main" and now >= self._rest_at:
             self.phase = "rest"
-        if self.phase == "rest":
+        if self.phase == "rest" and not (self._alone and self.main_runs):
             for pid, name in living_below(os.getpid()).items():
                 if pid not in self._asked and not ends_by_itself(pid, name):
                     self._ask(pid, name)

@@ -6,6 +6,8 @@ and when the kernel tells it that it has no child left (ECHILD), the tree is emp
 It reads a socket whose other end only we hold, so it also acts when we are killed in the middle, even by SIGKILL.
 
 Rejected: PR_SET_PDEATHSIG, which reaches the direct child only and fires when the *thread* that forked ends; process groups, which setsid(2) leaves.
+
+Size: the keeper's words, and the report that is made of them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     import subprocess
 
     from endtask._backends.launching import Launch
+    from endtask._kept_talks import KeptTalks
+    from endtask.model import Outcome
 
 _LAST_STREAM = 2  # standard error
 STDIN_EOF = "STDIN_EOF"  # name of the request that is the end of standard input
@@ -56,7 +60,7 @@ class Kept:
         report: The verdict, None until `stop` has run.
     """
 
-    def __init__(self, launch: Launch, grace_s: float, *, force: bool) -> None:
+    def __init__(self, launch: Launch, grace_s: float, *, force: bool, extend_s: float = 0.0, reason: str = "") -> None:
         import shlex
 
         words = launch.command
@@ -71,6 +75,8 @@ class Kept:
         self._empty = False
         self._left: list[tuple[int, str]] = []
         self._buffer = b""
+        self._more = (extend_s, reason)
+        self._talks: KeptTalks | None = None
         self._give_up_at = 0.0  # 0 until the keeper was told to stop the tree
         self.lost = False
         self._control, self.keeper = self._start(launch)
@@ -136,6 +142,12 @@ class Kept:
         """Read what the keeper says for at most *timeout_s*; return whether anything came."""
         if self.lost:
             return False
+        if self._talks is not None:
+            more_s, spoke = self._talks.wait(self._control.fileno(), timeout_s)
+            self._give_up_at += more_s
+            if not spoke:
+                return more_s > 0  # the time is up, unless it has grown meanwhile
+            timeout_s = 0
         self._control.settimeout(None if timeout_s is None else max(0.0, timeout_s))
         try:
             data = self._control.recv(65536)
@@ -172,6 +184,8 @@ class Kept:
             member = self._member(int(pid), name)
             member.receipts.append(Receipt("TERM" if word == "asked" else "KILL", "delivered", at_s))
             member.forced = member.forced or word == "forced"
+            if self._talks is not None and word == "asked":
+                self._talks.meet(int(pid), name)
         elif word == "reaped":
             pid, _, rest = rest.partition(" ")
             name, _, status = _split_status(rest)
@@ -235,6 +249,8 @@ class Kept:
         else:
             self.report = self._take_over()
             self.keeper.kill()  # it is gone already, or it hangs and would outlive us
+        if self._talks is not None:
+            self._talks.close()
         self._control.close()
         with suppress(subprocess.TimeoutExpired):  # ignored: it tidies up by itself, and has nothing left to tell
             self.keeper.wait(_KEEPER_S)
@@ -248,11 +264,23 @@ class Kept:
         # The keeper answers by itself; the bound is for a keeper that was stopped or killed.
         # Set before the word is sent: a Ctrl+C right after it must not have it sent again.
         self._give_up_at = time.monotonic() + grace_s + 30.0
+        if grace_s > 0 and not hurried and self.poll() is None and not self.lost:
+            self._introduce(grace_s)
         if not self.lost:
-            try:
-                self._control.sendall(f"stop {grace_s:g} {int(self._force)}\n".encode())
-            except (BrokenPipeError, ConnectionResetError):
-                self.lost = True
+            self._tell_keeper(f"stop {grace_s:g} {int(self._force)}")
+
+    def _introduce(self, grace_s: float) -> None:
+        """Get ready to talk, and tell the command what belongs to the request that it gets next."""
+        from endtask._kept_talks import begin
+
+        command = (self.ref, self._members[self.ref.pid].name)
+        self._talks = begin(command, self.keeper.pid, (grace_s, *self._more), self._started, self._tell_keeper)
+
+    def _tell_keeper(self, line: str) -> None:
+        try:
+            self._control.sendall(f"{line}\n".encode())
+        except (BrokenPipeError, ConnectionResetError):
+            self.lost = True
 
     def _end_input(self, grace_s: float) -> float:
         """Close the command's standard input and give it a part of the grace to end; return what is left of that."""
@@ -268,6 +296,25 @@ class Kept:
 
     def _verdict(self) -> Report:
         elapsed = time.monotonic() - self._started
+        members = self._member_reports(elapsed)
+        evidence: tuple[Evidence, ...] = ()
+        reasons: tuple[Reason, ...] = ()
+        if self._empty:
+            word: Outcome = "forced" if any(m.forced for m in members) else "stopped"
+            text = "the kernel told the keeper, who adopts every orphan of the tree, that it has no child left"
+            evidence = (Evidence("subreaper", "proved", text, elapsed),)
+        else:
+            word = "vetoed" if self._talks is not None and self._talks.vetoed else "running"
+            left = [(pid, f"{pid} {name} still runs, and force was not allowed") for pid, name in self._left]
+            reasons = tuple(Reason("running", text, pid=pid) for pid, text in left)
+        what, name = " ".join(self._command), self._command[0].rsplit("/", 1)[-1]
+        granted_s = self._talks.granted_s if self._talks is not None else 0.0
+        target = TargetReport(
+            what, self.ref, name, word, elapsed, tuple(members), evidence, reasons, granted_s=granted_s
+        )
+        return Report((target,), elapsed_s=elapsed)
+
+    def _member_reports(self, elapsed: float) -> list[MemberReport]:
         members = []
         for member in sorted(self._members.values(), key=lambda m: m.pid != self.ref.pid):
             ref = self.ref if member.pid == self.ref.pid else PidRef(member.pid)
@@ -276,29 +323,9 @@ class Kept:
             if end is None and self._empty:  # its own parent reaped it: the keeper only knows that nothing is left
                 end, at_s = ProcessEnd(why_unknown="its own parent reaped it"), elapsed
             forced, receipts = member.forced, tuple(member.receipts)
-            members.append(MemberReport(ref, member.name, tie, end is not None, at_s, end, forced, receipts))
-        what = " ".join(self._command)
-        name = self._command[0].rsplit("/", 1)[-1]
-        if not self._empty:
-            reasons = tuple(
-                Reason("running", f"{pid} {left} still runs, and force was not allowed", pid=pid)
-                for pid, left in self._left
-            )
-            return Report(
-                (TargetReport(what, self.ref, name, "running", elapsed, tuple(members), (), reasons),),
-                elapsed_s=elapsed,
-            )
-        shown = Evidence(
-            "subreaper",
-            "proved",
-            "the kernel told the keeper, who adopts every orphan of the tree, that it has no child left",
-            elapsed,
-        )
-        forced = any(m.forced for m in members)
-        outcome = TargetReport(
-            what, self.ref, name, "forced" if forced else "stopped", elapsed, tuple(members), (shown,)
-        )
-        return Report((outcome,), elapsed_s=elapsed)
+            said = self._talks.said(member.pid) if self._talks is not None else ()
+            members.append(MemberReport(ref, member.name, tie, end is not None, at_s, end, forced, receipts, said=said))
+        return members
 
     def _take_over(self) -> Report:  # size: one story, told once
         """The keeper was killed: find its tree by the mark that everything in it inherited, and stop that."""
@@ -320,6 +347,8 @@ class Kept:
                 words.append(str(pin.ref))
             pin.close()
         policy = make_policy(
+            extend_s=self._more[0],
+            reason=self._more[1],
             timeout_s=self._grace_s + 5.0,
             force_after_s=self._grace_s if self._force else None,
             all=True,

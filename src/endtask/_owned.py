@@ -60,8 +60,17 @@ class Owned:
         lost: POSIX: whether the keeper is gone before its work was done, for example because it was killed. Windows: never.
     """
 
-    def __init__(self, launch: Launch, *, grace_s: float, force: bool, policy: Policy | None = None) -> None:
-        self._holder = _hold(launch, grace_s, policy, force=force)
+    def __init__(
+        self,
+        launch: Launch,
+        *,
+        grace_s: float,
+        force: bool,
+        policy: Policy | None = None,
+        extend_s: float = 0.0,
+        reason: str = "",
+    ) -> None:
+        self._holder = _hold(launch, grace_s, policy, (extend_s, reason), force=force)
         self.ref = self._holder.ref
         self.stdin = self._holder.stdin
         self.stdout = self._holder.stdout
@@ -133,17 +142,31 @@ class Owned:
                         pipe.close()
 
 
-def _hold(launch: Launch, grace_s: float, policy: Policy | None, *, force: bool) -> Holder:
-    """Start a command in the hands of whoever can hold its tree on this system."""
+def _hold(launch: Launch, grace_s: float, policy: Policy | None, more: tuple[float, str], *, force: bool) -> Holder:
+    """Start a command in the hands of whoever can hold its tree on this system.
+
+    Args:
+        launch: The command.
+        grace_s: Seconds that the tree has before force.
+        policy: The plan, None for that of `owned`.
+        more: By how many seconds the grace may grow, and the reason that applications are told; only without *policy*.
+        force: Whether it may be forced.
+    """
+    extend_s, reason = more
+    if extend_s or reason:
+        from endtask._plan import make_policy
+
+        make_policy(extend_s=extend_s, reason=reason)  # what cannot be meant is refused before anything is started
     inject = policy is None or policy.inject
     tree = start_tree(launch, ends_with_us=force, inject=inject)
     if tree is None:
         from endtask._kept import Kept
 
-        return Kept(launch, grace_s, force=force)
+        return Kept(launch, grace_s, force=force, extend_s=extend_s, reason=reason)
     from endtask._held import Held, policy_of
 
-    return Held(tree, policy or policy_of(grace_s, force=force), stdin_eof=launch.stdin_eof)
+    policy = policy or policy_of(grace_s, force=force, extend_s=extend_s, reason=reason)
+    return Held(tree, policy, stdin_eof=launch.stdin_eof)
 
 
 def owned(
@@ -157,6 +180,8 @@ def owned(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
     stdin_eof: bool = False,
+    extend_s: float = 0.0,
+    reason: str = "",
 ) -> Owned:
     """Start a command and own its process tree; use it in a `with` block.
 
@@ -175,6 +200,8 @@ def owned(
         stdout: As in `subprocess.Popen`.
         stderr: As in `subprocess.Popen`.
         stdin_eof: Whether the end of its standard input is the first thing that the command is asked with; needs `stdin=subprocess.PIPE`.
+        extend_s: By so many seconds altogether the grace may grow if an application asks for more time.
+        reason: Why it is stopped, told to an application that has a receiver.
 
     Returns:
         The running command.
@@ -188,7 +215,8 @@ def owned(
         raise ValueError("the command is empty")
     if stdin_eof and stdin != _PIPE:
         raise ValueError("`stdin_eof` closes a pipe to the command, so it needs `stdin=subprocess.PIPE`")
-    return Owned(Launch(words, cwd, env, stdin, stdout, stderr, stdin_eof), grace_s=grace_s, force=force)
+    launch = Launch(words, cwd, env, stdin, stdout, stderr, stdin_eof)
+    return Owned(launch, grace_s=grace_s, force=force, extend_s=extend_s, reason=reason)
 
 
 _PIPE = -1  # subprocess.PIPE, whose module costs 10 ms

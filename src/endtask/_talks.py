@@ -51,10 +51,12 @@ class Talks:
         started_at: Backend time at which the run began.
         owners: Returns every job that a process belongs to, with its part there.
         perform: Carries out what a job wants done.
-        tell: Tells whoever follows the run.
+        tell: Tells whoever follows the run, None where nobody does.
     """
 
-    def __init__(self, backend: Backend, started_at: float, owners: Owners, perform: Perform, tell: Tell) -> None:
+    def __init__(
+        self, backend: Backend, started_at: float, owners: Owners, perform: Perform, tell: Tell | None = None
+    ) -> None:
         self._backend = backend
         self._started_at = started_at
         self._owners = owners
@@ -143,8 +145,9 @@ class Talks:
             job.listens(member)
         elif entry.kind == "veto":
             actions = job.vetoes(member, now)
-        text = f"{member.ref.pid} {member.name} {_said.in_words(entry)}"
-        self._tell(_KINDS.get(entry.kind, "said"), owner, member.ref, member.name, text)
+        if self._tell is not None:
+            text = f"{member.ref.pid} {member.name} {_said.in_words(entry)}"
+            self._tell(_KINDS.get(entry.kind, "said"), owner, member.ref, member.name, text)
         self._perform(owner, actions)
 
     def _need(self, talk: _Talk, entry: Said, now: float) -> None:

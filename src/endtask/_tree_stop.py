@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import IO
 
-    from endtask._backends.base import Backend, Pin, Tree
+    from endtask._backends.base import Backend, Conversation, Pin, Tree
     from endtask._job import Action
-    from endtask.model import Policy, TargetReport
+    from endtask._talks import Talks
+    from endtask.model import PidRef, Policy, TargetReport
 
 STDIN_EOF = Request("STDIN_EOF", "stdin", -1)  # the end of the command's standard input, which we hold
 GROUP_BREAK = Request("GROUP_CTRL_BREAK", "group", 1)  # Ctrl+Break to the process group that the command leads
@@ -86,6 +87,7 @@ class TreeStop:
         self._scan_ends = 0.0
         self._began = 0.0
         self._rest_forced = False
+        self._talks: Talks | None = None  # as soon as somebody has a receiver
         ref = tree.pin.ref
         ready = Prepared(Target(" ".join(tree.command), ref, name, None), backend.row(ref.pid), policy)
         self.entry = Entry(0, ready, Job(policy, [JobMember(ref, name, "target")]))
@@ -110,6 +112,8 @@ class TreeStop:
             now = self.backend.now()
             times = [t for t in (job.wake_at, self._scan_at) if t is not None]
             self._hear(self.waiter.wait(max(0.0, min(times) - now) if times else None))
+            if self._talks is not None:
+                self._talks.hear()
             now = self.backend.now()
             if self._scan_at is not None and now >= self._scan_at:
                 self._scan()
@@ -267,13 +271,42 @@ class TreeStop:
             return []
         job, at_s = self.entry.job, self.backend.now() - self.started_at
         if request.kind == "group":
+            self._introduce(member, request)
             return job.receipt(member, self.tree.ask_group(at_s), self.backend.now())
         if request.kind == "stdin" and self.stdin is not None:
+            self._introduce(member, request)
             return job.receipt(member, self._end_input(request, at_s), self.backend.now())
+        why_not = "" if request.forced else self._introduce(member, request)
+        if request.kind == "channel":
+            answer = Receipt(request.name, "impossible", at_s, why_not or "it has no receiver")
+            if self._talks is not None:
+                answer = self._talks.ask(self.entry, member, request, why_not)
+            return job.receipt(member, answer, self.backend.now())
         actions: list[Action] = []
         for receipt in deliver(self.backend, self.entry.ready.pins[member.ref.pid], request, at_s):
             actions += job.receipt(member, receipt, self.backend.now())
         return actions
+
+    def _introduce(self, member: JobMember, request: Request) -> str:
+        """Tell the receiver of a process what belongs to a request; return why it cannot be told, empty where it was, or where there is none."""
+        found: Conversation | str = ""
+        if self._talks is None or not self._talks.knows(member.ref):
+            found = self.backend.converse(self.entry.ready.pins[member.ref.pid], self.waiter)
+        if not isinstance(found, str):
+            if self._talks is None:
+                from endtask._talks import Talks
+
+                self._talks = Talks(
+                    self.backend, self.started_at, self._owners, lambda _entry, actions: self._perform(actions)
+                )
+            self._talks.begin(member.ref, found)
+        if self._talks is not None:
+            self._talks.prepare(self.entry, member, request)
+        return found if isinstance(found, str) else ""
+
+    def _owners(self, ref: PidRef) -> list[tuple[Entry, JobMember]]:
+        member = self.entry.by_pid.get(ref.pid)
+        return [(self.entry, member)] if member is not None and member.ref == ref and self.report is None else []
 
     def _end_input(self, request: Request, at_s: float) -> Receipt:
         assert self.stdin is not None, "asked for only with a pipe"
@@ -356,6 +389,8 @@ class TreeStop:
 
     def close(self) -> None:
         """Release every handle but the tree's."""
+        if self._talks is not None:
+            self._talks.close()
         for pin in self.entry.ready.pins.values():
             self.waiter.drop(pin)
         self.entry.ready.close()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING
 
-from tests.linux.children import Child, python
+from tests.linux.children import _PRELUDE, Child, python
 
 if TYPE_CHECKING:
     import pathlib
@@ -61,6 +62,11 @@ def heard_it(name="SIGTERM", ago_s=0.0002, left_s=9.9):
     say(heard={"name": name, "channel": "signal", "ago_s": ago_s, "left_s": left_s})
 ready()
 """
+
+
+def command(script: str) -> list[str]:
+    """Return the command line of such a program, for those who start it themselves; it writes `ready` first."""
+    return [sys.executable, "-I", "-S", "-c", _PRELUDE + PRELUDE + script]
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ def start(words: Sequence[str], policy: Policy) -> Owned:
         PlanError: The plan asks for more than TERM and force.
     """
     grace_s, force = grace_and_force(policy)
-    return owned(words, grace_s=grace_s, force=force)
+    return owned(words, grace_s=grace_s, force=force, extend_s=policy.extend_s, reason=policy.reason)
 
 
 class Ears:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 HOMES = ("endtask.model", "endtask.errors", "endtask")
 # Closed sets of words: their values are written out where the field is described.
 SEVERAL_FIELDS = re.compile(r":ivar (\w+(?:, \w+)+): (.*)")
-ALIASES = frozenset(("Outcome", "Answer", "Kind", "Strength", "ScopeKind", "ReceiptStatus", "What"))
+ALIASES = frozenset(("Outcome", "Answer", "Kind", "Strength", "ScopeKind", "ReceiptStatus", "ReceiverState", "SaidKind", "What"))
 
 
 def markup(text: str) -> str:

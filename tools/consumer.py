@@ -20,6 +20,9 @@ def plain() -> int:
     for member in report.survivors:
         end: endtask.ProcessEnd | None = member.end
         print(member.name, end is not None and end.known)
+    told = endtask.stop("ingest", extend_s=30, reason="deploy 12", on_event=lambda event: print(event.text))
+    said: list[endtask.Said] = [s for m in told.targets[0].members for s in m.said]
+    print([(s.kind == "need", s.granted_s) for s in said])
     data: dict[str, object] = report.to_json()
     return report.exit_code if report.ok else len(data)
 
@@ -27,6 +30,8 @@ def plain() -> int:
 def others() -> None:
     """Call the other verbs."""
     looked: endtask.Looked = endtask.look("nginx", filters=endtask.Filter(user="ana"))
+    receiver: endtask.Receiver | None = looked.seen[0].facts.receiver
+    print(receiver is not None and receiver.state == "asked")
     answers: list[str] = [s.forecast.answer("TERM") for s in looked.seen]
     planning: endtask.Planning = endtask.plan("nginx", scope="group", keep=("redis",))
     explanation: endtask.Explanation = endtask.why(4711)
@@ -45,7 +50,7 @@ async def in_a_loop() -> bool:
 def owning() -> None:
     """Own a tree, and handle what can go wrong."""
     try:
-        with endtask.owned(["sleep", "60"]) as tree:
+        with endtask.owned(["sleep", "60"], extend_s=5, reason="the test is over") as tree:
             print(tree)
     except endtask.AccessDeniedError as error:
         print(error.call, error.code, error.pid)

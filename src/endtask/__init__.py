@@ -115,7 +115,13 @@ if TYPE_CHECKING:
         Receipt as Receipt,
     )
     from endtask.model import (
+        Receiver as Receiver,
+    )
+    from endtask.model import (
         Report as Report,
+    )
+    from endtask.model import (
+        Said as Said,
     )
     from endtask.model import (
         TargetReport as TargetReport,
@@ -153,7 +159,9 @@ _HOME = {
         "ProcessEnd",
         "Reason",
         "Receipt",
+        "Receiver",
         "Report",
+        "Said",
         "TargetReport",
     ),
 }

@@ -49,6 +49,12 @@ def said(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [(each["kind"], each["text"]) for each in found["members"][0]["said"]]
 
 
+def left_when_asked(target: Target, how: str) -> float:
+    """Return the seconds that it had when it was asked in this way."""
+    (line,) = [text for text in target.texts if text.startswith(f"asked {how} ")]
+    return float(line.split()[-1])
+
+
 def asked_by(found: dict[str, Any]) -> list[str]:
     """Return how it was asked."""
     return [each["request"] for each in found["members"][0]["receipts"]]
@@ -74,7 +80,7 @@ def test_stop_gives_the_reason_and_shows_what_it_says(lab: Lab, mode: str) -> No
     found = stop(target, "-t", "15s", "--reason", "deploy 12")
     assert found["outcome"] == "stopped"
     assert asked_by(found) == ["STOP_EVENT"]
-    assert target.heard("asked event STOP_EVENT 14.") == 1, target.texts
+    assert 10.5 < left_when_asked(target, "event STOP_EVENT") <= 15  # its own grace is 10 s
     assert target.texts[2].endswith(" deploy 12"), target.texts
     assert said(found)[:2] == [("heard", "STOP_EVENT"), ("tell", "draining")]
     heard, *more = found["members"][0]["said"]
@@ -91,7 +97,7 @@ def test_request_can_come_by_the_pipe_alone(lab: Lab) -> None:
     found = stop(target, "--plan", "channel 5s", "--reason", "deploy 12")
     assert found["outcome"] == "stopped"
     assert asked_by(found) == ["CHANNEL"]
-    assert target.heard("asked channel CHANNEL 4.") == 1, target.texts
+    assert 0 < left_when_asked(target, "channel CHANNEL") <= 5
     assert target.texts[2].split()[1].isdigit(), target.texts
     assert said(found)[0] == ("heard", "CHANNEL")
 
@@ -114,18 +120,18 @@ def test_more_time_is_granted_within_what_was_allowed(lab: Lab) -> None:
     assert found["outcome"] == "stopped"
     (need,) = [each for each in found["members"][0]["said"] if each["kind"] == "need"]
     assert (need["seconds"], need["text"]) == (8, "flushing")
-    assert 3.5 < need["granted_s"] < 8
-    assert 7 < float(target.wait_for("left").text.split()[1]) <= 8
+    assert 3.9 < need["granted_s"] < 8
+    assert 4.5 < float(target.wait_for("left").text.split()[1]) <= 8
 
 
 def test_more_time_is_not_granted_by_itself(lab: Lab) -> None:
     """A budget is a promise; the report says what was missing."""
     target = lab.start("receiver", "needs", 8000, flags=NO_WINDOW)
-    found = stop(target, "-t", "1s", code=TIMED_OUT)
+    found = stop(target, "-t", "3s", code=TIMED_OUT)
     assert found["outcome"] == "running"
     (need,) = [each for each in found["members"][0]["said"] if each["kind"] == "need"]
     assert need["granted_s"] == 0
-    assert 6.5 < need["missing_s"] < 8
+    assert 4.9 < need["missing_s"] < 8
     assert target.wait_for("left").text.split()[1] == "0.0"
 
 

@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import os
 
+from endtask_receiver._channel_lines import clean, left_of, line_of, seconds
 from endtask_receiver._request import StopRequest
 
 TYPE_CHECKING = False
@@ -54,8 +55,6 @@ LINE_MAX = 4096  # bytes, with the newline
 LINES_MAX = 64  # that are looked at in a second
 OUT_MAX = 16384  # bytes that wait for a requester that does not read
 PEERS_MAX = 8
-TEXT_MAX = 500  # characters
-SECONDS_MAX = 1e7
 NEWS_MAX = 256  # that wait for the thread that sends them
 PACE_S = 0.02  # between two of those of which only the latest counts: programs tell their progress in loops
 VERSION = 1
@@ -132,7 +131,7 @@ class Channel:
         if request is not None and request.at in self._announced:  # else it came just now, and everybody hears of it
             new._say({"heard": self._heard(request)})
         if "tell" in self._latest:
-            new._say(_line(self._latest["tell"]))
+            new._say(line_of(self._latest["tell"]))
         return new
 
     def pump(self, *, last: bool = False) -> None:
@@ -152,13 +151,13 @@ class Channel:
         while self._news:
             entry = self._news.pop(0)
             if not isinstance(entry, str):
-                self._say(_line(entry))
+                self._say(line_of(entry))
             elif now < self._next.get(entry, now) and not last:
                 later += [entry] if entry not in later else []
             elif self._latest[entry] is not self._sent.get(entry):  # else it has gone already, with an earlier word
                 self._sent[entry] = self._latest[entry]
                 self._next[entry] = now + PACE_S
-                self._say(_line(self._sent[entry]))
+                self._say(line_of(self._sent[entry]))
         self._news[:0] = later
 
     def due_s(self) -> float | None:
@@ -194,11 +193,11 @@ class Channel:
     def _hello(self) -> dict[str, object]:
         stop = self._stop
         state = "ending" if stop.ending else "hurry" if stop.hurry else "asked" if stop.asked else "running"
-        left_s = None if stop.deadline is None else _seconds(stop.left())
+        left_s = None if stop.deadline is None else seconds(stop.left())
         return {
             "pid": self._pid,
             "name": clean(stop.name),
-            "grace_s": _seconds(stop.grace_s),
+            "grace_s": seconds(stop.grace_s),
             "state": state,
             "left_s": left_s,
         }
@@ -208,8 +207,8 @@ class Channel:
         return {
             "name": clean(request.name),
             "channel": clean(request.channel),
-            "ago_s": _seconds(stop._clock() - request.at),
-            "left_s": _seconds(stop.left()),
+            "ago_s": seconds(stop._clock() - request.at),
+            "left_s": seconds(stop.left()),
         }
 
 
@@ -338,7 +337,7 @@ class Conversation:
         return request is not None
 
     def _on_granted(self, said: object) -> bool:
-        left_s = _left(said)
+        left_s = left_of(said)
         if left_s is None:
             return False
         if self._needs:  # nobody is given what was not asked for
@@ -348,11 +347,11 @@ class Conversation:
 
     def _on_not_granted(self, said: object) -> bool:
         self._needs = False
-        return _left(said) is not None
+        return left_of(said) is not None
 
     def _request(self, said: object, channel: str) -> StopRequest | None:
         """Return what a notice or a request says, None if it is none."""
-        left_s = _left(said)
+        left_s = left_of(said)
         if not isinstance(said, dict) or (left_s is None and said.get("left_s") is not None):
             return None
         texts = [said.get(key, "") for key in ("reason", "by", "request")]
@@ -371,40 +370,3 @@ _WORDS: dict[str, Callable[[Conversation, object], bool]] = {
     "granted": Conversation._on_granted,
     "not_granted": Conversation._on_not_granted,
 }
-
-
-def clean(text: object) -> str:
-    """Return a text that can be shown anywhere: of bounded length, and without what controls a terminal or the direction of writing."""
-    if not isinstance(text, str):
-        return ""
-    return "".join(each if each.isprintable() else "\ufffd" for each in text[:TEXT_MAX])
-
-
-def _left(said: object) -> float | None:
-    """Return the seconds that are left, None if that is not said as it should be."""
-    left_s = said.get("left_s") if isinstance(said, dict) else None
-    if isinstance(left_s, bool) or not isinstance(left_s, (int, float)):
-        return None
-    return float(left_s) if 0 <= left_s <= SECONDS_MAX else None  # also false for what is no number
-
-
-def _seconds(value: object) -> float | None:
-    """Return the seconds that the application has said, None if they are none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return round(float(min(max(value, -SECONDS_MAX), SECONDS_MAX)), 6) if value == value else None  # noqa: PLR0124  # NaN
-
-
-def _count(value: object) -> int | None:
-    """Return what the application has counted, None if it is no number."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return None
-    return min(max(value, -(10**15)), 10**15)
-
-
-def _line(news: News) -> dict[str, object]:
-    """Return news as a message."""
-    text = clean(news.text)
-    if news.kind == "tell":
-        return {"tell": {"text": text, "done": _count(news.done), "total": _count(news.total)}}
-    return {news.kind: {"text": text} if news.kind == "veto" else {"seconds": _seconds(news.seconds), "text": text}}

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 _READ = 4096  # bytes at a time
 _ACCEPTS = 16  # at a time; requests are heard in between
+_CALLERS_MAX = 64  # in a second; more wait before the door, so that the application gets its share of the interpreter
 _LAST_S = 0.2  # so long the end of the program waits to say its last words; a callback of the application may hold up the thread
-_RETRY_S = 1.0  # when no descriptor was free
+_RETRY_S = 1.0  # the door stays shut when no descriptor was free, or too many came
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 _NO_SIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
 _SO_NOSIGPIPE = 0x1022  # where there is no MSG_NOSIGNAL; <sys/socket.h> of macOS
@@ -57,7 +58,9 @@ class ChannelEar:
         self._place: Place
         self._peers: dict[int, _Peer] = {}  # by descriptor
         self._said: list[str] = []
-        self._retry_at: float | None = None
+        self._retry_at: float | None = None  # when the door is opened again
+        self._second = 0.0  # when the callers began that are counted
+        self._callers = 0
         self._serving = allocate_lock()
 
     # ------------------------------------------------------------------ begin and end
@@ -174,7 +177,7 @@ class ChannelEar:
     def _on_door(self, _events: int) -> bool:
         """Let in who has connected."""
         for _ in range(_ACCEPTS):
-            if self._channel is None:
+            if self._channel is None or self._too_many():
                 return False
             try:
                 fd, _address = self._place.socket._accept()  # type: ignore[attr-defined]  # typeshed does not tell
@@ -183,8 +186,19 @@ class ChannelEar:
             except OSError:  # no descriptor is free; the door would be reported as open again and again
                 self._retry_at = time.monotonic() + _RETRY_S
                 return False
+            self._callers += 1
             with self._serving:
                 self._admit(self._channel, elsewhere(Socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)))
+        return True
+
+    def _too_many(self) -> bool:
+        """Say whether so many have come in this second that the next ones have to wait."""
+        now = time.monotonic()
+        if now - self._second >= 1.0:
+            self._second, self._callers = now, 0
+        if self._callers < _CALLERS_MAX:
+            return False
+        self._retry_at = self._second + _RETRY_S
         return True
 
     def _admit(self, channel: Channel, socket: Socket) -> None:
@@ -199,6 +213,12 @@ class ChannelEar:
         refuse = "" if uid in {os.geteuid(), 0} else NOT_ALLOWED
         conversation = channel.open(pid or None, uid, refuse)
         if conversation is None:
+            # Some may be gone without our knowledge: we have not been at `poll` since.
+            for peer in tuple(self._peers.values()):
+                peer.read()
+                self._settle(peer)
+            conversation = channel.open(pid or None, uid, refuse)
+        if conversation is None or self._channel is None:  # one of them has asked, and whoever that woke has closed us
             socket.close()
             return
         peer = _Peer(socket, conversation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,11 +20,10 @@ from endtask_receiver._channel import (
     OUT_MAX,
     PACE_S,
     PEERS_MAX,
-    TEXT_MAX,
     Channel,
     Conversation,
-    clean,
 )
+from endtask_receiver._channel_lines import TEXT_MAX, clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -784,10 +784,38 @@ def test_numbers_that_are_none_are_not_told(bench: Bench) -> None:
     bench.stop.tell(strange, strange, 2**70)
     (tell,) = talk.heard()
     assert tell == {"tell": {"text": "", "done": None, "total": 10**15}}
-    for seconds, told in ((float("nan"), None), (float("inf"), 1e7), (True, None)):
+    cases: list[tuple[Any, float]] = [(float("nan"), 0.0), (float("inf"), 1e7), (-5, 0.0), (Fraction(5, 2), 2.5)]
+    for seconds, told in cases:
         bench.clock.now += 1
         bench.stop.need(seconds)
         assert [m["need"]["seconds"] for m in talk.heard()] == [told]
+
+
+class Odd:
+    """A number as numpy has them, or one that is broken."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value  # type: ignore[return-value]  # that is what may be wrong with it
+
+    def __float__(self) -> float:
+        raise ValueError("broken")
+
+
+@pytest.mark.parametrize(
+    ("done", "told"), [(3, 3), (-3, -3), (True, None), (3.5, None), (Odd(7), 7), (Odd("7"), None), ("7", None)]
+)
+def test_numbers_of_other_kinds_are_numbers_too(bench: Bench, done: Any, told: int | None) -> None:
+    """Those of numpy are none of Python's; what is broken is not told."""
+    talk = bench.connect()
+    talk.heard()
+    bench.stop.tell("x", done)
+    bench.stop._say(News(1.0, kind="cleanup", seconds=done))
+    tell, cleanup = talk.heard()
+    assert tell["tell"]["done"] == told
+    assert cleanup["cleanup"]["seconds"] in {0.0, 3.0, 3.5, 7.0}
 
 
 def test_the_reason_of_a_request_is_cleaned_too(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import stat
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from endtask_receiver import listen
+from endtask_receiver._channel import PEERS_MAX
+from endtask_receiver._channel_posix import ChannelEar
 
 from .lab import LIMIT_S, MINORS, Program, folder_of_the_receiver, interpreter
 from .talk import Requester, folder, path_of
@@ -537,6 +540,62 @@ def test_a_flood_of_connections_keeps_nobody_from_being_heard() -> None:
         assert let_in == 8, "the ninth is not let in"
         over(program)
         program.ends(0, "True False 0")
+
+
+def test_who_is_gone_takes_nobodys_place() -> None:
+    """Also if the thread has not been told so yet: on a busy machine many come and go while it lets in the next one."""
+    with listen(signals=["USR1"], watch=False) as stop:
+        (ear,) = (each for each in stop._ears if isinstance(each, ChannelEar))
+        ear._host.pause()
+        for _ in range(PEERS_MAX):
+            with Requester(os.getpid()):
+                ear._on_door(select.POLLIN)
+        with Requester(os.getpid()) as requester:
+            ear._on_door(select.POLLIN)
+            requester.until("hello")
+        ear._host.resume()
+
+
+def test_so_many_are_let_in_in_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next ones wait before the door, and it is opened again."""
+    with listen(signals=["USR1"], watch=False) as stop:
+        (ear,) = (each for each in stop._ears if isinstance(each, ChannelEar))
+        ear._host.pause()
+        monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+        for turn in range(64):
+            with Requester(os.getpid()) as requester:
+                assert ear._on_door(select.POLLIN) == (turn < 63)
+                requester.until("hello")
+        with Requester(os.getpid()) as requester:
+            door = ear._place.socket.fileno()
+            ear._host.remove(door)
+            assert ear._turn() == 1.0
+            assert door not in ear._host._others
+            monkeypatch.setattr(time, "monotonic", lambda: 1001.0)
+            ear._turn()
+            assert door in ear._host._others
+            assert ear._on_door(select.POLLIN)
+            requester.until("hello")
+        monkeypatch.undo()
+        ear._host.resume()
+
+
+def test_who_closes_it_while_it_looks_who_is_gone_finds_it_closed() -> None:
+    """The ninth comes, one of the eight has asked before it went, and whoever that wakes closes all."""
+    stop = listen(signals=["USR1"], watch=False)
+    (ear,) = (each for each in stop._ears if isinstance(each, ChannelEar))
+    before = len(os.listdir("/proc/self/fd"))
+    stop.add_waker(stop.close)
+    ear._host.pause()
+    crowd = [Requester(os.getpid()) for _ in range(PEERS_MAX + 1)]
+    crowd[0].ask()
+    ear._on_door(select.POLLIN)
+    assert (stop.asked, ear._channel, ear._peers) == (True, None, {})
+    assert crowd[-1].rest() == []
+    for each in crowd:
+        each.socket.close()
+    ear._host.resume()
+    assert len(os.listdir("/proc/self/fd")) < before
 
 
 def test_who_never_reads_is_not_waited_for() -> None:

@@ -1,0 +1,61 @@
+"""What may stand in a line of the channel: texts and numbers, checked on their way in and bounded on their way out."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from endtask_receiver._request import News
+
+TEXT_MAX = 500  # characters
+SECONDS_MAX = 1e7
+COUNT_MAX = 10**15
+
+
+def clean(text: object) -> str:
+    """Return a text that can be shown anywhere: of bounded length, and without what controls a terminal or the direction of writing."""
+    if not isinstance(text, str):
+        return ""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text[:TEXT_MAX])
+
+
+def left_of(said: object) -> float | None:
+    """Return the seconds that are left, None if that is not said as it should be."""
+    left_s = said.get("left_s") if isinstance(said, dict) else None
+    if isinstance(left_s, bool) or not isinstance(left_s, (int, float)):
+        return None
+    return float(left_s) if 0 <= left_s <= SECONDS_MAX else None  # also false for what is no number
+
+
+def seconds(value: object) -> float | None:
+    """Return the seconds that the application has said, None if they are none."""
+    found = _number(value, "__float__")
+    if found is None or found != found:  # noqa: PLR0124  # NaN
+        return None
+    return round(float(min(max(found, 0.0), SECONDS_MAX)), 6)
+
+
+def count(value: object) -> int | None:
+    """Return what the application has counted, None if it is no number."""
+    found = _number(value, "__index__")
+    return None if found is None else int(min(max(found, -COUNT_MAX), COUNT_MAX))
+
+
+def _number(value: object, method: str) -> float | None:
+    """Return a number of any kind, those of numpy too, None if it is none."""
+    if isinstance(value, bool) or not hasattr(value, method):
+        return None
+    try:
+        found = getattr(value, method)()
+    except Exception:  # noqa: BLE001  # somebody else's code, in our thread: what it cannot tell is not told
+        return None
+    return found if isinstance(found, (int, float)) else None
+
+
+def line_of(news: News) -> dict[str, object]:
+    """Return news as a message."""
+    text = clean(news.text)
+    if news.kind == "tell":
+        return {"tell": {"text": text, "done": count(news.done), "total": count(news.total)}}
+    if news.kind == "veto":
+        return {"veto": {"text": text}}
+    return {news.kind: {"seconds": seconds(news.seconds) or 0.0, "text": text}}

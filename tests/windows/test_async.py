@@ -17,10 +17,13 @@ import endtask
 from endtask._async import _turn_asyncio
 from endtask._backends.windows.waiter import WindowsWaiter
 from endtask._backends.windows.winapi import kernel32
+from tests.windows.lab import NO_WINDOW
 from tests.windows.lab_processes import Child, event_pins
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from tests.windows.lab import Lab
 
     Run = Callable[[Awaitable[object]], object]
 
@@ -146,3 +149,13 @@ def test_ctrl_c_in_a_blocking_stop_is_a_report_and_not_an_exception() -> None:
         assert "selected" in seen
         assert child.popen.poll() is None
         assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_an_application_says_wakes_the_loop(run: Run, lab: Lab) -> None:
+    """It needs more time and gets it: somebody has listened before the time was over."""
+    target = lab.start("receiver", "needs", 8000, flags=NO_WINDOW)
+    report = run(endtask.stop_async(str(target.pid), timeout_s=4, extend_s=30, watch_s=0))
+    assert isinstance(report, endtask.Report)
+    (told,) = report.targets
+    assert (told.outcome, told.granted_s > 3.9) == ("stopped", True)
+    assert [said.kind for said in told.members[0].said][:2] == ["heard", "need"]

@@ -101,6 +101,29 @@ def test_a_console_program_ends_by_its_own_handler(lab: Lab) -> None:
     assert "atexit" in target.texts
 
 
+def test_a_command_with_a_receiver_says_what_it_does(lab: Lab) -> None:
+    """By its pipe, as to `stop`: it learns the reason, and the report has its words."""
+    command, target = start(lab, "receiver", "tells", grace_s=20, reason="deploy 12")
+    command.stop()
+    (member,) = verdict(command).members
+    assert asked(member) == ["STOP_EVENT"]
+    assert [(said.kind, said.text) for said in member.said][:2] == [("heard", "STOP_EVENT"), ("tell", "draining")]
+    assert target.texts[2].endswith(" deploy 12"), target.texts
+
+
+@pytest.mark.parametrize("extend_s", [30.0, 0.0])
+def test_a_command_with_a_receiver_gets_more_time_if_that_was_allowed(lab: Lab, extend_s: float) -> None:
+    """The grace grows by what it needs, or it is forced at its end."""
+    command, target = start(lab, "receiver", "needs", 8000, grace_s=4, extend_s=extend_s)
+    command.stop()
+    told = verdict(command)
+    (need,) = [said for said in told.members[0].said if said.kind == "need"]
+    assert (need.granted_s > 3.9) == (told.granted_s > 3.9) == bool(extend_s)
+    if extend_s:
+        assert told.outcome == "stopped"
+        assert float(target.wait_for("left").text.split()[1]) > 4.5
+
+
 def test_a_window_is_closed_and_a_listener_hears_its_event(lab: Lab) -> None:
     """Each is asked in the way that it can hear, as by `stop`."""
     window, _ = start(lab, "etwindow", "close")

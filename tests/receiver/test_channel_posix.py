@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import textwrap
 import threading
 import time
@@ -710,6 +711,74 @@ def test_a_child_that_is_forked_in_the_middle_of_a_conversation_hears_and_remove
             requester.until("heard")
         over(program)
         program.ends(0, "True False 0")
+
+
+@pytest.mark.skipif(sys.version_info[:2] == (3, 13), reason="3.13 counts threads after a fork, when ours runs again")
+@pytest.mark.parametrize("watch", [True, False])
+def test_no_thread_of_ours_runs_beside_a_fork_while_somebody_talks(watch: bool) -> None:
+    """A child would inherit what it holds, and Python warn of it. Afterwards the conversation goes on."""
+    with Program(
+        f"""
+        import os, sys, warnings
+        warnings.simplefilter("error")
+        from endtask_receiver import listen
+        def fork():
+            pid = os.fork()
+            if not pid:
+                os._exit(len(os.listdir("/proc/self/task")))
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with listen(watch={watch}) as stop:
+            print("ready")
+            sys.stdin.readline()
+            for turn in range(20):
+                stop.tell("forking", turn)
+                assert fork() == 1
+            print(stop.wait())
+        """,
+        stdin=subprocess.PIPE,
+    ) as program:
+        program.expect("ready")
+        with Requester(program.pid) as requester:
+            requester.until("hello")
+            do(program, "fork")
+            while requester.until("tell")["tell"]["done"] != 19:
+                pass
+            requester.ask()
+            requester.until("heard")
+        program.ends(0, "True")
+
+
+def test_a_forked_child_has_none_of_its_descriptors() -> None:
+    """Neither the listener nor a connection: who talks to the parent is told of its end, not of its child's."""
+    with Program(
+        """
+        import os, signal, sys
+        from endtask_receiver import listen
+        before = len(os.listdir("/proc/self/fd"))
+        def say(number):
+            os.write(1, str(number).encode() + bytes([10]))  # in one piece, beside another process
+        with listen() as stop:
+            print("ready")
+            sys.stdin.readline()
+            pid = os.fork()
+            if not pid:
+                say(len(os.listdir("/proc/self/fd")) - before)
+                signal.pause()
+            say(pid)
+            stop.wait()
+        """,
+        stdin=subprocess.PIPE,
+    ) as program:
+        program.expect("ready")
+        with Requester(program.pid) as requester:
+            requester.until("hello")
+            do(program, "fork")
+            said = sorted((program.line(), program.line()), key=len)
+            assert said[0] == "0"
+            requester.ask()
+            assert requester.rest()[-1]["heard"]["channel"] == "channel"
+        os.kill(int(said[1]), signal.SIGKILL)
+        program.ends(0)
 
 
 def test_a_forked_child_may_listen_itself() -> None:

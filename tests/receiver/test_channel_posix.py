@@ -19,6 +19,7 @@ import pytest
 from endtask_receiver import listen
 from endtask_receiver._channel import PEERS_MAX
 from endtask_receiver._channel_posix import ChannelEar
+from endtask_receiver._watcher import Watcher
 
 from .lab import LIMIT_S, MINORS, Program, folder_of_the_receiver, interpreter
 from .talk import Requester, folder, path_of
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 NOBODY = 65534
-needs_root = pytest.mark.needs_root
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 
 WAITS = """
     from endtask_receiver import listen
@@ -994,6 +995,19 @@ def test_it_may_be_closed_and_opened_beside_a_storm_of_connections() -> None:
     done.set()
     for thread in threads:
         thread.join()
+
+
+def test_a_word_after_the_end_is_written_nowhere() -> None:
+    """The number of the pipe may be that of another file by then."""
+    watcher = Watcher()
+    number = watcher.write_fd
+    watcher.close()
+    pipe = os.pipe()
+    assert number in pipe
+    watcher.poke()
+    os.close(pipe[1])
+    assert os.read(pipe[0], 1) == b""
+    os.close(pipe[0])
 
 
 ASYNCIO = """

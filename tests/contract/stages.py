@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -75,12 +77,16 @@ def _spec(kind: str, port: int, mark: str) -> Spec:
     return Spec(
         "program-with-a-long-name" if kind == "sleeper" else kind,
         main={"bomb": (spawn,), "leaver": (Op("exit", n=7),)}.get(kind, ()),
-        on={"polite": ((15, (Op("exit", n=3),)),), "stubborn": ((15, ()),)}.get(kind, ()),
+        on={
+            "polite": ((15, (Op("exit", n=3),)),),
+            "stubborn": ((15, ()),),
+            "talker": ((15, (Op("say", who="heard"), Op("exit"))),),
+        }.get(kind, ()),
         ignored=(15,) if kind == "deaf" else (),
         ports=(port,) if kind == "listener" else (),
         environ=f"mark {mark}" if mark else "",
         marks=(mark,) if mark else (),
-        flags=("session",),
+        flags=("session", "receiver") if kind == "talker" else ("session",),
         children=(child,) if child is not None else (),
     )
 
@@ -149,6 +155,21 @@ for _ in range(60):
 while True: signal.pause()
 """,
     "listener": "import socket; s = socket.socket(); s.bind(('127.0.0.1', int(sys.argv[1]))); s.listen()",
+    "talker": """
+import socket
+signal.signal(15, lambda *_: (talk.sendall(b'{"heard":{"name":"SIGTERM","ago_s":0}}\\n'), os._exit(0)))
+folder = os.environ["XDG_RUNTIME_DIR"] + "/endtask"
+os.mkdir(folder, 0o700)
+with open("/proc/self/stat", "rb") as stat:
+    start = stat.read().rpartition(b")")[2].split()[19].decode()
+door = socket.socket(socket.AF_UNIX)
+door.bind(f"{folder}/{os.getpid()}.{start}")
+door.listen()
+os.write(1, b'ready\\n')
+talk, _ = door.accept()
+talk.sendall(b'{"endtask":1,"hello":{"state":"running","grace_s":1}}\\n')
+while True: signal.pause()
+""",
     "leaver": "os.write(1, b'ready\\n'); os._exit(7)",
 }
 _REST = """
@@ -166,6 +187,7 @@ class RealStage(Stage):
         self.backend = backend
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._children: dict[int, int] = {}
+        self._runtime = ""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port: int = probe.getsockname()[1]
@@ -177,6 +199,9 @@ class RealStage(Stage):
     def start(self, kind: str, *, mark: str = "") -> int:
         text = "import os, signal, sys\n" + _PROGRAMS[kind] + _REST
         environ = {"PATH": os.environ["PATH"], "KEEPER": "contract", **({"ENDTASK_MARK": mark} if mark else {})}
+        if kind == "talker":
+            self._runtime = self._runtime or tempfile.mkdtemp()
+            environ["XDG_RUNTIME_DIR"] = self._runtime
         command = [sys.executable, "-I", "-S", "-c", text, str(self._port)]
         # A session of its own: a test that fails must be able to end what the program has started.
         popen = subprocess.Popen(command, stdout=subprocess.PIPE, env=environ, start_new_session=True)
@@ -211,6 +236,8 @@ class RealStage(Stage):
                 popen.wait(PATIENCE_S)
             if popen.stdout is not None:
                 popen.stdout.close()
+        if self._runtime:
+            shutil.rmtree(self._runtime)
 
 
 def _line(popen: subprocess.Popen[bytes]) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from endtask._backends.base import Pin, Waiter
+    from endtask._backends.base import Conversation, Pin, Waiter
     from endtask.model import Row
 
 TERM = Request("TERM", "signal", 15)
@@ -55,6 +55,55 @@ def _exit_of(stage: Stage, pin: Pin) -> None:
     assert _wait_for(waiter) == [1]
     waiter.drop(pin)
     waiter.close()
+
+
+# ---------------------------------------------------------------------- conversations
+
+
+def test_a_process_without_a_receiver_has_no_conversation(stage: Stage) -> None:
+    """Nothing to say about it, and nothing left open."""
+    pin, waiter = stage.backend.pin(stage.start("polite")), stage.backend.waiter()
+    assert stage.backend.converse(pin, waiter) == ""
+    assert stage.backend.converse(pin, waiter, stage.backend.row(pin.ref.pid)) == ""
+    pin.close()
+    waiter.close()
+
+
+def _hear(waiter: Waiter, conversation: Conversation, word: bytes) -> bytes:
+    """Return what was said up to *word*, woken by the news of it."""
+    said = b""
+    for _ in range(1000):
+        said += conversation.drain()
+        if word in said or not conversation.open:
+            break
+        waiter.wait(PATIENCE_S)
+    assert word in said
+    return said
+
+
+def test_a_conversation_brings_news_and_ends_with_the_process(stage: Stage) -> None:
+    """The greeting, what is said when it is asked, and its end: each wakes the wait. Afterwards nothing can be said."""
+    pin, waiter = stage.backend.pin(stage.start("talker")), stage.backend.waiter()
+    conversation = stage.backend.converse(pin, waiter)
+    assert not isinstance(conversation, str), conversation
+    assert conversation.open
+    _hear(waiter, conversation, b'"hello"')
+    assert conversation.drain() == b""
+    assert conversation.say(b'{"endtask":1,"notice":{"left_s":1.0}}\n')
+    stage.backend.send(pin, TERM, 0.0)
+    _hear(waiter, conversation, b'"heard"')
+    for _ in range(1000):
+        if not conversation.open:
+            break
+        waiter.wait(PATIENCE_S)
+        assert conversation.drain() == b""
+    assert not conversation.open
+    assert not conversation.say(b"{}\n")
+    for _ in range(2):
+        conversation.close()
+    assert stage.backend.converse(pin, waiter) == ""
+    waiter.close()
+    pin.close()
 
 
 # ---------------------------------------------------------------------- pins

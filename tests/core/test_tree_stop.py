@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+import endtask
 from endtask._held import Held, policy_of, within
 from endtask._plan import make_policy
 from endtask._tree_stop import later
@@ -42,6 +45,7 @@ class Machine(FakeBackend):
         self.codes: dict[Process, int] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self.clock = 0.0
+        self.talks: dict[int, Talk] = {}
 
     @property
     def has_ladders(self) -> bool:
@@ -97,6 +101,41 @@ class Machine(FakeBackend):
     def waiter(self) -> Waiter:
         return Wait(self)
 
+    def converse(self, pin: Pin, waiter: Waiter, row: Row | None = None) -> Talk | str:
+        return self.talks.get(pin.ref.pid, "")
+
+
+class Talk:
+    """A conversation: what comes is put in by the test.
+
+    Attributes:
+        came: What was not drained yet.
+        said: What we said.
+    """
+
+    def __init__(self, *lines: dict[str, object]) -> None:
+        self.came = b""
+        self.said: list[dict[str, object]] = []
+        self.open = True
+        self.put({"endtask": 1, "hello": {}})
+        for line in lines:
+            self.put(line)
+
+    def put(self, line: dict[str, object]) -> None:
+        """Let the application say something."""
+        self.came += json.dumps(line).encode() + b"\n"
+
+    def say(self, data: bytes) -> bool:
+        self.said.append(json.loads(data))
+        return self.open
+
+    def drain(self) -> bytes:
+        came, self.came = self.came, b""
+        return came
+
+    def close(self) -> None:
+        self.open = False
+
 
 class Wait:
     """A wait that moves the machine's clock."""
@@ -127,6 +166,8 @@ class Wait:
         machine = self.machine
         limit = machine.clock + (3600.0 if timeout_s is None else timeout_s)
         while not (found := [k for p, k in self.keys.items() if p.process.exited]):
+            if any(t.came for t in machine.talks.values() if t.open and t.said):
+                break
             coming = machine.next_event()
             if coming is None or coming > limit:
                 machine.run_to(limit)
@@ -498,6 +539,67 @@ def test_a_group_of_its_own_is_asked_as_one(status: ReceiptStatus) -> None:
     report = stop(machine, container, policy_of(2.0, force=True))
     assert sent(machine) == ["GROUP_CTRL_BREAK 10 @0"]
     assert outcome(report)[0] == "forced"
+
+
+# --------------------------------------------------------------------------- what it says
+
+
+def test_a_command_that_talks_gets_its_time() -> None:
+    """It is told deadline and reason, gets more as far as that is allowed, and everything it said is in the report."""
+    machine, container = tree()
+    machine.talks[ROOT] = talk = Talk()
+    machine.at(0.1, lambda: talk.put({"heard": {"name": "CTRL_C_EVENT", "ago_s": 0.0}}))
+    machine.at(1.0, lambda: talk.put({"need": {"seconds": 5, "text": "flushing"}}))
+    machine.at(5.5, lambda: machine.exit(ROOT))
+    report = stop(machine, container, policy_of(2.0, force=True, extend_s=10.0, reason="deploy 12"))
+    assert outcome(report) == ("stopped", 1)
+    assert container.ended == 0
+    target = report.targets[0]
+    assert [s.kind for s in target.members[0].said] == ["heard", "need"]
+    assert target.granted_s == pytest.approx(4.0)
+    notice, granted = talk.said
+    assert notice["notice"] == {
+        "request": "CTRL_C",
+        "left_s": 2.0,
+        "reason": "deploy 12",
+        "by": f"endtask {endtask.__version__}",
+    }
+    assert granted["granted"] == {"left_s": 5.0}
+    assert not talk.open
+
+
+def test_a_command_that_refuses_is_left_where_force_is_not_allowed() -> None:
+    """Its refusal is the outcome, at once."""
+    machine, container = tree(11)
+    machine.talks[ROOT] = talk = Talk()
+    machine.at(0.5, lambda: talk.put({"veto": {"text": "recording"}}))
+    report = stop(machine, container, policy_of(5.0, force=False))
+    assert outcome(report)[0] == "vetoed"
+    assert machine.clock == 0.5
+    assert sent(machine) == ["CTRL_C 10 @0"]
+
+
+def test_a_command_is_asked_by_its_receiver_alone() -> None:
+    """`channel` asks by the conversation; without one the next step follows at once."""
+    machine, container = tree()
+    machine.talks[ROOT] = talk = Talk()
+    machine.at(0.5, lambda: machine.exit(ROOT))
+    policy = make_policy(plan="channel/5/ctrl-c/5", watch_s=0.0, signals=False)
+    assert outcome(stop(machine, container, policy)) == ("stopped", 1)
+    assert [list(said) for said in talk.said] == [["endtask", "request"]]
+    assert machine.sent == []
+    machine, container = tree()
+    machine.answers[ROOT, "CTRL_C"] = 0.5
+    assert outcome(stop(machine, container, policy)) == ("stopped", 1)
+    assert sent(machine) == ["CTRL_C 10 @0"]
+
+
+def test_a_limit_leaves_no_room_for_more() -> None:
+    """Who is ended by the system at a certain time cannot grant what lies behind it."""
+    policy = policy_of(2.0, force=False, extend_s=10.0)
+    assert within(policy, 4.0).extend_s == 2.0
+    assert within(policy, 1.0).extend_s == 0.0
+    assert within(policy, 60.0) == policy
 
 
 # --------------------------------------------------------------------------- the command itself

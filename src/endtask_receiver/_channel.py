@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import os
 
-from endtask_receiver._channel_lines import clean, left_of, line_of, seconds
+from endtask_receiver._channel_lines import clean, encode, left_of, line_of, seconds
 from endtask_receiver._request import StopRequest
 
 TYPE_CHECKING = False
@@ -142,7 +142,7 @@ class Channel:
         """
         self._woken = False  # first: what comes from now on wakes us again
         first = self._stop.request
-        for request in [first, *tuple(self._stop._counted)[1:]]:
+        for request in (first, *tuple(self._stop._counted)):  # one that was refused at once is no first one any more
             if request is not None and request.at not in self._announced:
                 self._know(request)
                 self._say({"heard": self._heard(request)})
@@ -274,12 +274,7 @@ class Conversation:
     def _say(self, message: dict[str, object]) -> None:
         if self.over:
             return
-        try:
-            import json
-        except ImportError:  # the program has left the files of Python behind: chroot(2), or another user now
-            self._shut("there is no json")
-            return
-        line = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+        line = encode(message)
         if len(self.out) + len(line) > OUT_MAX:
             self._shut("it does not read")
             return
@@ -304,8 +299,10 @@ class Conversation:
 
     def _take(self, line: bytes) -> bool:
         """Do what a line says; return whether it is one of ours."""
-        import json  # there: we have greeted
-
+        try:
+            import json  # only who is spoken to needs it
+        except ImportError:  # the program has left the files of Python behind: chroot(2), or another user now
+            return False
         try:
             message = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError):

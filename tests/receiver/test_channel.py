@@ -23,7 +23,7 @@ from endtask_receiver._channel import (
     Channel,
     Conversation,
 )
-from endtask_receiver._channel_lines import TEXT_MAX, clean
+from endtask_receiver._channel_lines import TEXT_MAX, clean, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -264,12 +264,22 @@ def test_what_comes_while_it_is_sent_is_told_once(bench: Bench) -> None:
 def test_a_program_without_its_library_ends_conversations_and_nothing_else(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has locked itself up, and what is loaded late is out of its reach."""
+    """It has locked itself up, and what is loaded late is out of its reach; it still says who it is."""
     monkeypatch.setitem(sys.modules, "json", None)
     conversation = bench.channel.open(1, 0)
     assert conversation is not None
-    assert (conversation.over, conversation.why) == (True, "there is no json")
+    assert b'"hello"' in conversation.out
     conversation.feed(b'{"endtask":1}\n')
+    assert conversation.over
+
+
+@given(text=st.text(), number=st.none() | st.floats(0, 1e7) | st.integers(-(10**15), 10**15))
+def test_lines_are_json(text: str, number: float | None) -> None:
+    """Written without `json`, read by it."""
+    message: dict[str, Any] = {"tell": {"text": clean(text), "done": number, 'a "word"': {}}}
+    line = encode(message)
+    assert json.loads(line) == message
+    assert line.count(b"\n") == 1
 
 
 def test_news_that_nobody_sends_are_bounded_and_a_veto_is_not_lost(bench: Bench) -> None:
@@ -281,6 +291,15 @@ def test_news_that_nobody_sends_are_bounded_and_a_veto_is_not_lost(bench: Bench)
     bench.stop.veto("no")
     assert len(bench.channel._news) == NEWS_MAX + 1
     assert talk.words()[-1] == "veto"
+
+
+def test_what_was_heard_is_told_before_the_refusal(bench: Bench) -> None:
+    """Also if it came so fast that nobody had been told of the request."""
+    talk = bench.connect()
+    talk.words()
+    bench.signal()
+    bench.stop.veto("no")
+    assert talk.words() == ["heard", "veto"]
 
 
 def test_the_last_words_are_told_before_the_end(bench: Bench) -> None:

@@ -363,3 +363,14 @@ def test_a_program_without_a_receiver_loads_nothing_more(runtime: pathlib.Path) 
         words = [sys.executable, "-I", "-S", "-c", code]
         done = subprocess.run(words, env=env, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "0 []", done.stdout
+
+
+def test_few_descriptors_are_kept_for_those_who_are_stopped(runtime: pathlib.Path) -> None:
+    """Where there are hardly any, nobody is talked with, and the stop goes on."""
+    env = {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with talker("wait_signal()", runtime) as child:
+        command = [sys.executable, "-m", "endtask", "stop", "--plan", "channel/20/TERM/10", str(child.pid)]
+        words = ["sh", "-c", 'ulimit -n 90; exec "$@"', "sh", *command]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "impossible, no descriptor can be spared" in done.stdout

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from endtask.model import ProcessEnd, Request, Row
 
 _FEW = 64  # processes whose environment names a folder: who stops more than that at once finds the usual folders only
+_SPARE = 64  # descriptors that must be left for those who are to be stopped
 _DENIED = "not permitted: needs the same user as the process, or CAP_KILL"
 
 
@@ -134,7 +135,9 @@ class LinuxBackend(ProcReader):
         from endtask._backends.linux.waiter import LinuxWaiter
 
         assert isinstance(waiter, LinuxWaiter), "the waiter was not made by the Linux backend"
-        return channel.converse(places, row, uid, waiter)
+        if self._pins.limits.room() < _SPARE:
+            return "no descriptor can be spared for a conversation"
+        return channel.converse(places, row, uid, channel.Way(waiter, self._pins.limits))
 
     def _places(self, pid: int, uid: int) -> tuple[bytes, ...]:
         """Return the folders that there are in which a process of a user may have the socket of its receiver, in the order in which that tries them.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from endtask._backends.base import Conversation
+    from endtask._backends.linux.limits import DescriptorLimit
     from endtask._backends.linux.waiter import LinuxWaiter
     from endtask.model import Row
 
@@ -84,14 +85,24 @@ class LinuxConversation:
             self._socket.close()
 
 
-def converse(folders: Iterable[bytes], row: Row, uid: int, waiter: LinuxWaiter) -> Conversation | str:
+class Way:
+    """What a conversation needs of our side: who is woken by its news, and how many descriptors we may have."""
+
+    __slots__ = ("limits", "waiter")
+
+    def __init__(self, waiter: LinuxWaiter, limits: DescriptorLimit) -> None:
+        self.waiter = waiter
+        self.limits = limits
+
+
+def converse(folders: Iterable[bytes], row: Row, uid: int, way: Way) -> Conversation | str:
     """Connect to the socket of a process.
 
     Args:
         folders: In which it may be, the likeliest first.
         row: Of the process, which is pinned.
         uid: Its effective user.
-        waiter: Woken by news.
+        way: Of our side.
 
     Returns:
         The conversation; or why there is none, see `Backend.converse`.
@@ -105,7 +116,7 @@ def converse(folders: Iterable[bytes], row: Row, uid: int, waiter: LinuxWaiter) 
                 why_not = f"a socket that is not its own: {os.fsdecode(folder)} is not a folder of its user alone"
             continue
         try:
-            found = _enter(fd, name, row.pid, uid, waiter)
+            found = _enter(fd, name, (row.pid, uid), way)
         finally:
             os.close(fd)
         if found:
@@ -126,8 +137,9 @@ def _opened(folder: bytes, uid: int) -> int:
     return -1
 
 
-def _enter(folder: int, name: bytes, pid: int, uid: int, waiter: LinuxWaiter) -> Conversation | str:
+def _enter(folder: int, name: bytes, whose: tuple[int, int], way: Way) -> Conversation | str:
     """Connect to what is called like the socket of a process, if it is one and the process's own; return empty if nothing is."""
+    pid, uid = whose
     try:
         seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError:
@@ -135,7 +147,8 @@ def _enter(folder: int, name: bytes, pid: int, uid: int, waiter: LinuxWaiter) ->
     if seen.st_mode & _FORMAT != _SOCKET or seen.st_uid != uid:
         return f"something that is not its own socket is called `{os.fsdecode(name)}`"
     try:
-        ours = _socket.socket(_socket.AF_UNIX, _KIND)
+        fd = way.limits.opened(lambda _pid: _socket.socket(_socket.AF_UNIX, _KIND).detach(), pid)
+        ours = _socket.socket(_socket.AF_UNIX, _KIND, 0, fd)
     except OSError as exc:
         return f"no connection could be opened: {exc.strerror}"
     found: Conversation | str = ""
@@ -144,7 +157,7 @@ def _enter(folder: int, name: bytes, pid: int, uid: int, waiter: LinuxWaiter) ->
         ours.connect(b"/proc/self/fd/%d/%b" % (folder, name))
         found = _whose(ours, pid, uid)
         if not found:
-            found = LinuxConversation(ours, waiter)
+            found = LinuxConversation(ours, way.waiter)
     except (ConnectionRefusedError, FileNotFoundError):
         pass  # ignored: nobody listens there any more
     except BlockingIOError:

@@ -67,7 +67,6 @@ class Kinships:
             self._known[raw] = found
         return found
 
-
     def runtime_folder(self, pid: int) -> bytes:
         """Return XDG_RUNTIME_DIR in the initial environment, empty if there is none; without another read of what `of` has read."""
         known = self._runtime.pop(pid, None)

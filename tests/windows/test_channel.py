@@ -141,7 +141,7 @@ def test_refusal_ends_the_polite_requests(lab: Lab) -> None:
     found = stop(target, "--plan", "stop-event 20s wm-close 20s ctrl-c 20s", code=TIMED_OUT)
     assert found["outcome"] == "vetoed"
     assert asked_by(found) == ["STOP_EVENT"]
-    assert said(found)[-1] == ("veto", "not yet")
+    assert said(found) == [("heard", "STOP_EVENT"), ("veto", "not yet")]
     assert target.running
 
 

@@ -41,10 +41,10 @@ def raw(data):
         talk.sendall(data)
     except OSError:
         pass
-def hello(name="ingest", grace_s=10.0, state="running", left_s=None):
+def hello(name="ingest", grace_s=10.0, state="running", left_s=None, **more):
     global talk
     talk, _ = door.accept()
-    say(endtask=1, hello={"pid": os.getpid(), "name": name, "grace_s": grace_s, "state": state, "left_s": left_s})
+    say(endtask=1, hello={"pid": os.getpid(), "name": name, "grace_s": grace_s, "state": state, "left_s": left_s}, **more)
 def line():
     global buffer
     while b"\\n" not in buffer:

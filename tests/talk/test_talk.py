@@ -143,9 +143,8 @@ def test_look_plan_and_why_know_it(runtime: pathlib.Path, endtask: Run) -> None:
     """Who has a receiver, and what one says that was asked already; nothing is asked."""
     script = """
 while True:
-    hello(state="asked", left_s=7.0)
-    heard_it(ago_s=3.0)
-    say(tell={"text": "draining", "done": 3, "total": 15})
+    heard = {"name": "SIGTERM", "channel": "signal", "ago_s": 3.0, "left_s": 7.0}
+    hello(state="asked", left_s=7.0, heard=heard, tell={"text": "draining", "done": 3, "total": 15})
 """
     with talker(script, runtime) as child:
         look, why = endtask("look", child.pid), endtask("why", child.pid)

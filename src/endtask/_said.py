@@ -147,14 +147,14 @@ class Acquaintance:
 
 
 def receiver_in_words(receiver: Receiver) -> str:
-    """Return `yes: "ingest", takes up to 10 s`, and what it is doing where it was asked."""
+    """Return `yes, deadline known: "ingest", takes up to 10 s`, and what it is doing where it was asked."""
     if receiver.state == "silent":
         return "yes, but it does not answer"
     if receiver.state in ("refused", "unusable"):
         what = "yes, but it does not speak with us" if receiver.state == "refused" else "not usable"
         return f"{what}: {receiver.detail}" if receiver.detail else what
     name = f'"{receiver.name}", ' if receiver.name else ""
-    text = f"yes: {name}takes up to {_round(receiver.grace_s)} s"
+    text = f"yes, deadline known: {name}takes up to {_round(receiver.grace_s)} s"
     if receiver.state == "running":
         return text
     return f"{text}; {asked_in_words(receiver)}"

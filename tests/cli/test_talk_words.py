@@ -143,7 +143,7 @@ def test_report_files_have_it_too() -> None:
 def test_look_has_a_line_for_the_receiver() -> None:
     """Its name and how long it takes; a planted socket is a warning."""
     facts = Facts(REF, "ingest", receiver=Receiver("running", "ingest", 10.0))
-    assert 'receiver  yes: "ingest", takes up to 10 s' in text(
+    assert 'receiver  yes, deadline known: "ingest", takes up to 10 s' in text(
         describe.look_lines(Looked((Seen("4242", facts, Forecast(())),)))
     )
     facts = Facts(REF, "ingest", receiver=Receiver("unusable", detail="a socket that is not its own"))
@@ -158,4 +158,4 @@ def test_plan_has_it_and_what_may_be_added() -> None:
     plan = TargetPlan("4242", REF, "ingest", (planned,), (("TERM", 0.0),), 10.0, extend_s=30.0)
     lines = text(describe.plan_lines(Planning((plan,))))
     assert "budget 10 s, at most 30 s more if an application asks for it" in lines
-    assert 'receiver  yes: "ingest"' in lines
+    assert 'receiver  yes, deadline known: "ingest"' in lines

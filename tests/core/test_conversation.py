@@ -244,13 +244,13 @@ def test_what_would_have_been_enough() -> None:
 
 
 RECEIVERS = (
-    (Receiver("running", "ingest", 10.0), 'yes: "ingest", takes up to 10 s'),
-    (Receiver("running", "", 2.5), "yes: takes up to 2.5 s"),
+    (Receiver("running", "ingest", 10.0), 'yes, deadline known: "ingest", takes up to 10 s'),
+    (Receiver("running", "", 2.5), "yes, deadline known: takes up to 2.5 s"),
     (
         Receiver("asked", "ingest", 10.0, 7.0, "SIGTERM", 3.0, "draining, 3 of 15"),
-        'yes: "ingest", takes up to 10 s; heard SIGTERM 3 s ago, has 7 s left, and says: draining, 3 of 15',
+        'yes, deadline known: "ingest", takes up to 10 s; heard SIGTERM 3 s ago, has 7 s left, and says: draining, 3 of 15',
     ),
-    (Receiver("hurry", "x", 1.0), 'yes: "x", takes up to 1 s; was asked, is in a hurry'),
+    (Receiver("hurry", "x", 1.0), 'yes, deadline known: "x", takes up to 1 s; was asked, is in a hurry'),
     (Receiver("silent"), "yes, but it does not answer"),
     (Receiver("refused", detail="only root"), "yes, but it does not speak with us: only root"),
     (Receiver("unusable", detail="a socket that is not its own"), "not usable: a socket that is not its own"),

@@ -150,7 +150,7 @@ while True:
         look, why = endtask("look", child.pid), endtask("why", child.pid)
         plan = endtask("plan", child.pid, "--plan", "channel/5/TERM/5", "--extend", "30", "--json")
         data = json.loads(endtask("look", child.pid, "--json").stdout)
-    assert 'receiver  yes: "ingest", takes up to 10 s; heard SIGTERM 3 s ago' in look.stdout
+    assert 'receiver  yes, deadline known: "ingest", takes up to 10 s; heard SIGTERM 3 s ago' in look.stdout
     assert "and says: draining, 3 of 15" in why.stdout
     assert data["seen"][0]["facts"]["receiver"]["state"] == "asked"
     jsonschema.Draft202012Validator(json.loads(schema_text("look"))).validate(data)

@@ -48,7 +48,7 @@ REFUSED: dict[str, tuple[int, str]] = {
     "stop {pid} --plan TERM/5/KILL": (NOT_PERMITTED, "`TERM` is a signal"),
     "stop {pid} --plan SIGINT/5": (NOT_PERMITTED, "`SIGINT` is a signal"),
     "stop {pid} --plan STOP": (NOT_PERMITTED, "`STOP` is a signal"),
-    "stop {pid} --plan bogus": (USAGE, "known are `ask`, `kill`, stop-event, wm-close"),
+    "stop {pid} --plan bogus": (USAGE, "known are `ask`, `channel`, `kill`, stop-event, wm-close"),
     "stop {pid} --plan 5/wm-close": (USAGE, "has the time `5` where a request should be"),
     "stop {pid} --plan terminate/5/wm-close": (USAGE, "the plan goes on after force"),
     "stop {pid} --plan stdin:": (USAGE, "says nothing after the colon"),

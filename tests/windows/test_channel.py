@@ -69,7 +69,9 @@ def test_look_shows_the_receiver(lab: Lab) -> None:
     receiver = endtask("look", target)["seen"][0]["facts"]["receiver"]
     assert (receiver["state"], receiver["name"], receiver["grace_s"]) == ("running", "ingest", 8)
     command = [sys.executable, "-m", "endtask", "look", str(target.pid)]
-    assert 'yes, deadline known: "ingest", takes up to 8 s' in subprocess.check_output(command, encoding="utf-8", timeout=60)
+    assert 'yes, deadline known: "ingest", takes up to 8 s' in subprocess.check_output(
+        command, encoding="utf-8", timeout=60
+    )
     assert target.heard("asked") == 0
 
 

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 # What every such program begins with. `say` speaks to the one who has connected; `signals` is a pipe with a byte for each signal that came.
 PRELUDE = """
 import json, select, socket, time
+if os.environ.get("TALK_UID"):  # only now: another user may not be allowed to read the interpreter
+    os.setgroups([])
+    os.setresuid(*[int(os.environ["TALK_UID"])] * 3)
 signals, _noted = os.pipe()
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda n, f: os.write(_noted, bytes([n])))
 with open("/proc/self/stat", "rb") as stat:
     start = stat.read().rpartition(b")")[2].split()[19].decode()
-folder = os.environ["XDG_RUNTIME_DIR"] + "/endtask"
+folder = os.environ.get("TALK_FOLDER") or os.environ["XDG_RUNTIME_DIR"] + "/endtask"
 os.makedirs(folder, 0o700, exist_ok=True)
 os.chmod(folder, 0o700)
 os.chdir(folder)  # the path of a socket may have 107 bytes
@@ -70,12 +73,17 @@ def command(script: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def talker(script: str, runtime: pathlib.Path) -> Iterator[Child]:
+def talker(script: str, runtime: pathlib.Path, *, uid: int | None = None, folder: str = "") -> Iterator[Child]:
     """Start a program that talks, and end it with the block.
 
     Args:
         script: What it does once it is ready.
         runtime: Its XDG_RUNTIME_DIR.
+        uid: Its user, ours if not given.
+        folder: Where its socket is, if not in *runtime*.
     """
-    with python(PRELUDE + script, env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)}) as child:
+    env = {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "TALK_FOLDER": folder}
+    if uid is not None:
+        env["TALK_UID"] = str(uid)
+    with python(PRELUDE + script, env=env) as child:
         yield child

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,8 +26,6 @@ from tests.linux.children import python
 from tests.talk.talker import talker
 
 if TYPE_CHECKING:
-    import pathlib
-
     from tests.talk.conftest import Run
 
 pytestmark = pytest.mark.real
@@ -338,6 +338,37 @@ def test_a_folder_of_another_user_is_not_used(runtime: pathlib.Path, endtask: Ru
     assert done.returncode == 0
     assert "heard" not in done.stdout
     assert "not usable" in look.stdout
+
+
+@pytest.mark.needs_root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
+def test_root_talks_with_a_program_of_another_user(runtime: pathlib.Path, endtask: Run) -> None:
+    """By the folder of that user; what its environment names is not looked at."""
+    uid = 54321
+    folder = pathlib.Path(f"/tmp/endtask-{uid}")
+    try:
+        with talker(OBEYS, runtime, uid=uid, folder=str(folder)) as child:
+            done = endtask("stop", child.pid)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    assert done.returncode == 0
+    assert "heard SIGTERM" in done.stdout
+
+
+@pytest.mark.needs_root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
+def test_a_socket_that_another_user_planted_is_not_used(runtime: pathlib.Path, endtask: Run) -> None:
+    """Even where the folder is the right one, and root was careless enough to leave it open for a moment."""
+    with python("ready(); signal.pause()", env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)}) as child:
+        place = planted(runtime, child.pid)
+        folder = os.open(place.parent, os.O_RDONLY)
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(f"/proc/self/fd/{folder}/{place.name}")
+            os.close(folder)
+            os.chown(place, 54321, 54321)
+            door.listen()
+            look = endtask("look", child.pid)
+    assert "something that is not its own socket" in look.stdout
 
 
 # --------------------------------------------------------------------------- what it costs

@@ -488,13 +488,17 @@ class Job:
         return self._next_step(now) if over else []
 
     def _next_step(self, now: float) -> list[Action]:
-        """Go on with the plan; past a dialog, or where the target is ending, only with force."""
+        """Go on with the plan; past a dialog, or where the target is ending, only with force.
+
+        A target that has said in a conversation that it is ending has no need of another way to be asked the same; what a plan names itself is sent.
+        """
         index = self.step + 1
-        while (
-            (self.blocked or self.vetoed or self._ends_by_itself())
-            and index < len(self.policy.steps)
-            and not self.policy.steps[index].request.forced
-        ):
+        only_force = self.blocked or self.vetoed or self._ends_by_itself()
+        while index < len(self.policy.steps):
+            request = self.policy.steps[index].request
+            another_way = request.kind == "ask" and request.number > 0 and self._has_the_word()
+            if request.forced or not (only_force or another_way):
+                break
             index += 1
         if index < len(self.policy.steps):
             return self._begin_step(index, now)

@@ -210,3 +210,12 @@ def outcome_at_end(story: Story) -> str:
     """Let the time run out and return the word."""
     assert story.until(10) == ["settle @10"]
     return outcome(story.job)
+
+
+def test_who_has_heard_in_a_conversation_needs_no_other_way_to_be_asked() -> None:
+    """The next rung would be a second request, which nobody has named; force comes at its time."""
+    story = Story((STOP_EVENT, CTRL_C), force_after_s=8.0)
+    assert story.began == ["STOP_EVENT 10"]
+    story.job.listens(story.job.target)
+    assert story.until(7.9) == []
+    assert story.until(8.0) == ["force @8"]

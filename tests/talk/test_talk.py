@@ -265,14 +265,20 @@ def planted(runtime: pathlib.Path, pid: int) -> pathlib.Path:
     return folder / f"{pid}.{start}"
 
 
+def bound(place: pathlib.Path) -> socket.socket:
+    """Return a socket at *place*, whose path may be too long for one: unix(7)."""
+    door = socket.socket(socket.AF_UNIX)
+    folder = os.open(place.parent, os.O_RDONLY)
+    door.bind(f"/proc/self/fd/{folder}/{place.name}")
+    os.close(folder)
+    return door
+
+
 def test_a_socket_of_another_process_is_not_used(runtime: pathlib.Path, endtask: Run) -> None:
     """Who listens there is somebody else: it is said, nothing is told to it, and the stop goes on without."""
     with python("ready(); signal.pause()", env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)}) as child:
         place = planted(runtime, child.pid)
-        folder = os.open(place.parent, os.O_RDONLY)
-        with socket.socket(socket.AF_UNIX) as door:
-            door.bind(f"/proc/self/fd/{folder}/{place.name}")
-            os.close(folder)
+        with bound(place) as door:
             door.listen(8)
             look = endtask("look", child.pid)
             done = endtask("stop", child.pid, "--plan", "channel/20/TERM/10")
@@ -305,10 +311,7 @@ def test_what_is_no_living_socket_is_not_used(thing: str, runtime: pathlib.Path,
         elif thing == "pipe":
             os.mkfifo(place)
         else:
-            folder = os.open(place.parent, os.O_RDONLY)
-            with socket.socket(socket.AF_UNIX) as door:
-                door.bind(f"/proc/self/fd/{folder}/{place.name}")
-            os.close(folder)
+            bound(place).close()
         look, done = endtask("look", child.pid), endtask("stop", child.pid)
     assert done.returncode == 0
     assert "heard" not in done.stdout
@@ -361,10 +364,7 @@ def test_a_socket_that_another_user_planted_is_not_used(runtime: pathlib.Path, e
     """Even where the folder is the right one, and root was careless enough to leave it open for a moment."""
     with python("ready(); signal.pause()", env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)}) as child:
         place = planted(runtime, child.pid)
-        folder = os.open(place.parent, os.O_RDONLY)
-        with socket.socket(socket.AF_UNIX) as door:
-            door.bind(f"/proc/self/fd/{folder}/{place.name}")
-            os.close(folder)
+        with bound(place) as door:
             os.chown(place, 54321, 54321)
             door.listen()
             look = endtask("look", child.pid)

@@ -347,6 +347,7 @@ class Run:
         if border:
             return self._receipt(entry, member, Receipt(request.name, "impossible", now - self.started_at, border), now)
         why_not = "" if request.forced else self._introduce(entry, member, request)
+        now = self.backend.now()  # the first acquaintance of a run takes some milliseconds
         if request.kind == "channel":
             return self._receipt(entry, member, self._by_channel(entry, member, request, why_not), now)
         for receipt in deliver(self.backend, entry.ready.pins[member.ref.pid], request, now - self.started_at):

@@ -269,14 +269,12 @@ class TreeStop:
     def _send(self, member: JobMember, request: Request) -> list[Action]:
         if member.exited_at is not None:
             return []
+        why_not = "" if request.forced else self._introduce(member, request)
         job, at_s = self.entry.job, self.backend.now() - self.started_at
         if request.kind == "group":
-            self._introduce(member, request)
             return job.receipt(member, self.tree.ask_group(at_s), self.backend.now())
         if request.kind == "stdin" and self.stdin is not None:
-            self._introduce(member, request)
             return job.receipt(member, self._end_input(request, at_s), self.backend.now())
-        why_not = "" if request.forced else self._introduce(member, request)
         if request.kind == "channel":
             answer = Receipt(request.name, "impossible", at_s, why_not or "it has no receiver")
             if self._talks is not None:

@@ -193,7 +193,11 @@ def _end(member: MemberReport) -> str:
     if not end.known:
         return f"status unknown ({end.why_unknown or 'the kernel does not tell'}){unreaped}"
     if end.signal:
-        return f"ended by signal {end.signal}{' with a core dump' if end.core else ''} (by {end.source}){unreaped}"
+        from endtask._verdict import signal_name
+
+        return (
+            f"ended by {signal_name(end.signal)}{' with a core dump' if end.core else ''} (by {end.source}){unreaped}"
+        )
     status = str(end.status)
     if end.status is not None and end.status >= _NTSTATUS:
         from endtask._verdict import status_in_words  # only Windows has such numbers

@@ -12,7 +12,7 @@ import anyio
 import pytest
 import trio
 
-from endtask_receiver import Policy, Stop, StopRequest, aio, anyio_, listen, trio_
+from endtask_receiver import Policy, Stop, StopRequest, _loops, aio, anyio_, listen, trio_
 from endtask_receiver.testing import fake
 
 from .lab import LIMIT_S, MINORS, Program, folder_of_the_receiver, interpreter
@@ -139,9 +139,8 @@ def test_a_request_after_the_end_of_the_loop_harms_nobody(loop: Runner) -> None:
     async def main() -> None:
         async with Scope(module, stop):
             wakers.extend(stop._wakers)
-        if module is not anyio_:
-            with module.Bell(stop):
-                wakers.extend(stop._wakers)
+        with _loops.Bell(stop):
+            wakers.extend(stop._wakers)
 
     run(main())
     assert wakers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from endtask._job import JobMember
 from endtask._suspects import as_suspect
+from endtask._words import called
 from endtask.errors import GoneError, OsCallError
 from endtask.model import PidRef, Suspect
 
@@ -278,7 +279,7 @@ class Discovery:
             member.ladder = self.preparer.climb(entry.ready, pid)
         entry.by_pid[pid] = member
         self._follow(entry, member)
-        self.tell("joined", entry, pin.ref, name, f"{pid} {name} found: {tie}")
+        self.tell("joined", entry, pin.ref, name, f"{called(pid, name)} found: {tie}")
         return member
 
 

@@ -20,6 +20,7 @@ from endtask._job import Force, Job, JobMember, Look, Scan, Send, Settle, Watch
 from endtask._record import replace
 from endtask._request import deliver
 from endtask._verdict import end_in_words, gone, not_begun, receipt_in_words, verdict
+from endtask._words import called
 from endtask.errors import OsCallError
 from endtask.model import Event, PidRef, Receipt, TargetReport
 
@@ -188,7 +189,7 @@ class Run:
         if self.on_event is not None:
             more = f" and {len(members) - 1} more" if len(members) > 1 else ""
             target = ready.target
-            self._tell("selected", entry, target.ref, target.name, f"{target.ref.pid} {target.name}{more}")
+            self._tell("selected", entry, target.ref, target.name, f"{called(target.ref.pid, target.name)}{more}")
         self.found.begin(entry)
         # What has exited already is known before anything is sent: a zombie is not asked.
         for member in members:
@@ -205,7 +206,7 @@ class Run:
                         entry,
                         member.ref,
                         member.name,
-                        f"{member.ref.pid} {member.name} had {end_in_words(end)}",
+                        f"{called(member.ref.pid, member.name)} had {end_in_words(end)}",
                     )
         self._perform(entry, job.start(self.backend.now()))
 
@@ -220,7 +221,7 @@ class Run:
         end = self.backend.end(entry.ready.pins[member.ref.pid])
         if self.on_event is not None:
             # Whether the parent reaps it is seen a moment later; the report says it if it does not.
-            text = f"{member.ref.pid} {member.name} {end_in_words(end, reaping=False)}"
+            text = f"{called(member.ref.pid, member.name)} {end_in_words(end, reaping=False)}"
             self._tell("exited", entry, member.ref, member.name, text)
         self._perform(entry, entry.job.exited(member, end, now))
         self._to_scan += self._deferred
@@ -472,7 +473,12 @@ class Run:
         entry.report = verdict(self.backend, entry, started_at=self.started_at)
         word = entry.report.outcome
         self._emit(
-            "settled", target.what, target.ref, target.name, f"{target.ref.pid} {target.name}: {word}", outcome=word
+            "settled",
+            target.what,
+            target.ref,
+            target.name,
+            f"{called(target.ref.pid, target.name)}: {word}",
+            outcome=word,
         )
         self._results[entry.number] = entry.report  # ten thousand entries are a lot of memory
         self.found.end(entry)

@@ -7,7 +7,7 @@ Decision: a fact that could not be read gives `unknown` or an uncertain answer, 
 
 from __future__ import annotations
 
-from endtask._words import is_shell, runs_script
+from endtask._words import called, is_shell, runs_script
 from endtask.model import Facts, Forecast, Prediction
 
 TYPE_CHECKING = False
@@ -248,7 +248,7 @@ def _behind(children: Sequence[Facts]) -> Facts | None:
 def _notes(facts: Facts) -> tuple[str, ...]:
     notes = []
     if facts.exited and facts.state == "Z":
-        guilty = f"its parent {facts.ppid} {facts.parent_name}".rstrip()
+        guilty = f"its parent {called(facts.ppid, facts.parent_name)}"
         notes.append(f"it has exited and is a zombie: {guilty} has not reaped it")
     elif facts.exited:
         notes.append("it has exited: nothing of it runs any more")
@@ -280,7 +280,7 @@ def _state_advice(facts: Facts) -> list[str]:
     advice = []
     if facts.exited and facts.state == "Z":
         advice.append(
-            f"nothing runs any more; end or fix its parent {facts.ppid} {facts.parent_name} to remove the entry"
+            f"nothing runs any more; end or fix its parent {called(facts.ppid, facts.parent_name)} to remove the entry"
         )
     if facts.frozen:
         advice.append("thaw its cgroup first")

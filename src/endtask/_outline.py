@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from endtask._inspect import predict
 from endtask._job import FOR_ALL, SHELL_ALONE_S, TARGET_ALONE
+from endtask._words import called
 from endtask.model import Facts, PidRef, Planned, TargetPlan
 
 TYPE_CHECKING = False
@@ -101,7 +102,7 @@ def _losses(facts: Facts, planned: Planned) -> list[str]:
 
 def _plan_warnings(facts: Facts, ready: Prepared) -> list[str]:
     warnings = []
-    who = f"{facts.ref.pid} {facts.name}"
+    who = called(facts.ref.pid, facts.name)
     for step in ready.policy.steps:
         request = rung(ready, facts.ref.pid, step.request)
         if request is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from endtask._record import Record
 from endtask._requests import ASK, EXIT_PROCESS, HAS_SIGNALS, KILL, TERM, TERMINATE, parse_request, with_consent
+from endtask._words import called
 from endtask.errors import PlanError
 from endtask.model import Policy, Scope, Step
 
@@ -242,7 +243,7 @@ def respawn_watch(facts: Facts, policy: Policy, *, launcher: bool, shell: bool) 
         return 0.0, "its parent only reaps orphans"
     if facts.windows is not None and not facts.parent_name:
         return 0.0, "its parent has ended"  # Windows keeps the pid of a dead parent
-    return _UNKNOWN_WATCH_S, f"its parent {facts.ppid} {facts.parent_name} might start it again"
+    return _UNKNOWN_WATCH_S, f"its parent {called(facts.ppid, facts.parent_name)} might start it again"
 
 
 def _seconds(value: float) -> str:

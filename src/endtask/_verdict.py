@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from endtask import _outcome
+from endtask._words import called
 from endtask.model import Evidence, MemberReport, Reason, TargetReport
 
 TYPE_CHECKING = False
@@ -154,7 +155,7 @@ def status_in_words(status: int) -> str:
 
 def receipt_in_words(receipt: Receipt, member: JobMember) -> str:
     """Return `TERM -> 12 nginx`, with what went wrong."""
-    text = f"{receipt.request} -> {member.ref.pid} {member.name}"
+    text = f"{receipt.request} -> {called(member.ref.pid, member.name)}"
     if receipt.status != "delivered":
         text += f": {receipt.status}, {receipt.detail}" if receipt.detail else f": {receipt.status}"
     elif receipt.detail:

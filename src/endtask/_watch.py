@@ -7,6 +7,7 @@ every handle ended and the process table read again with nothing new in it (`obs
 from __future__ import annotations
 
 from endtask import _scope, _suspects
+from endtask._words import called
 from endtask.errors import GoneError, OsCallError
 from endtask.model import Evidence, PidRef, PortState, Respawn
 
@@ -306,5 +307,5 @@ def _succeeds(backend: Backend, ready: Prepared, origin: Origin, row: Row, at_s:
     if manager is not None:
         by = f"{manager.kind} {manager.name}".rstrip()
         return Respawn(ref, name, by, f"`{manager.stop}`" if manager.stop else f"stop {row.ppid} first", at_s)
-    by = f"{row.ppid} {backend.short_name(row.ppid) or ''}".rstrip()
+    by = called(row.ppid, backend.short_name(row.ppid) or "")
     return Respawn(ref, name, by, f"stop {row.ppid} first: `endtask stop {row.ppid}`" if row.ppid > 1 else "", at_s)

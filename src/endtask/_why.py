@@ -7,7 +7,7 @@ Decision: a reason that follows from facts is certain; anything else says that i
 from __future__ import annotations
 
 from endtask._inspect import catches, disposition
-from endtask._words import runs_script
+from endtask._words import called, runs_script
 from endtask.model import Reason, Request
 
 TYPE_CHECKING = False
@@ -29,16 +29,14 @@ def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) ->
         asked: Whether they were sent.
     """
     pid = facts.ref.pid
-    who = f"{pid} {facts.name}".rstrip()
+    who = called(pid, facts.name)
     found: list[Reason] = []
     if facts.exited:
         if facts.state == "Z":
             found.append(
                 Reason(
                     "zombie",
-                    f"{who} has exited; its parent {facts.ppid} {facts.parent_name} has not reaped it".replace(
-                        "  ", " "
-                    ),
+                    f"{who} has exited; its parent {called(facts.ppid, facts.parent_name)} has not reaped it",
                     next=f"nothing runs any more; the entry goes when {facts.ppid} reaps it or ends",
                     pid=pid,
                 )
@@ -194,7 +192,7 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
             found.append(
                 Reason(
                     code,
-                    f"{member.ref.pid} {member.name} could not be asked with {receipt.request}: {receipt.detail}",
+                    f"{called(member.ref.pid, member.name)} could not be asked with {receipt.request}: {receipt.detail}",
                     pid=member.ref.pid,
                 )
             )
@@ -205,15 +203,15 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
         return found
     if job.policy.steps and not sent and not facts.exited:
         if member.managed and job.target.concerns_us:
-            return [*found, _left_to_target(job, f"{member.ref.pid} {member.name}", member.ref.pid)]
-        text = f"{member.ref.pid} {member.name} was not asked before the time was over"
+            return [*found, _left_to_target(job, called(member.ref.pid, member.name), member.ref.pid)]
+        text = f"{called(member.ref.pid, member.name)} was not asked before the time was over"
         return [*found, Reason("not-asked", text, pid=member.ref.pid, next="give it more time with `--timeout`")]
     return [*found, *reasons(facts, requests, asked=bool(job.policy.steps))]
 
 
 def _waits(job: Job, member: JobMember, facts: Facts, *, asked: bool) -> Reason:
     """Return the reason for a Windows process of which nothing special can be seen."""
-    who = f"{facts.ref.pid} {facts.name}".rstrip()
+    who = called(facts.ref.pid, facts.name)
     pid = facts.ref.pid
     if not job.policy.steps:  # a plain wait
         text = f"nothing that can be seen keeps {who} from ending"
@@ -250,7 +248,7 @@ def forced_without_effect(member: JobMember, facts: Facts) -> Reason | None:
     if facts.signals is not None and facts.signals.pending & (1 << 8):
         return Reason(
             "kill-pending",
-            f"KILL is pending at {member.ref.pid} {member.name}: the kernel cannot deliver it now",
+            f"KILL is pending at {called(member.ref.pid, member.name)}: the kernel cannot deliver it now",
             pid=member.ref.pid,
         )
     return None
@@ -264,7 +262,7 @@ def scope_reasons(job: Job) -> list[Reason]:
         found.append(
             Reason(
                 "suspect",
-                f"{suspect.ref.pid} {suspect.name} may have come from it: {suspect.because}{ports}",
+                f"{called(suspect.ref.pid, suspect.name)} may have come from it: {suspect.because}{ports}",
                 certain=False,
                 next=f"endtask stop {suspect.ref}",
                 pid=suspect.ref.pid,
@@ -284,7 +282,7 @@ def scope_reasons(job: Job) -> list[Reason]:
             Reason(code, text, pid=port.holder_pid, next="" if code == "port-kept" else f"endtask look {port.port}")
         )
     if job.respawn is not None:
-        text = f"{job.respawn.by} started it again as {job.respawn.ref.pid} {job.respawn.name}"
+        text = f"{job.respawn.by} started it again as {called(job.respawn.ref.pid, job.respawn.name)}"
         found.append(Reason("respawned", text, next=job.respawn.next, pid=job.respawn.ref.pid))
     return found
 
@@ -323,14 +321,14 @@ def explain(  # size: a table of reasons
     pending = facts.signals is not None and bool(facts.signals.pending & (1 << (_TERM_NUMBER - 1)))
     found = reasons(facts, [term], asked=asked_before or pending)
     if facts.exited and not found:
-        text = f"{facts.ref.pid} {facts.name} has exited: nothing of it runs any more"
+        text = f"{called(facts.ref.pid, facts.name)} has exited: nothing of it runs any more"
         found.append(Reason("exited", text, pid=facts.ref.pid))
     if pending:
         found.insert(
             0,
             Reason(
                 "asked",
-                f"TERM is pending at {facts.ref.pid} {facts.name}: it was asked and has not acted on it",
+                f"TERM is pending at {called(facts.ref.pid, facts.name)}: it was asked and has not acted on it",
                 pid=facts.ref.pid,
             ),
         )
@@ -347,8 +345,10 @@ def explain(  # size: a table of reasons
             found.append(Reason("child", text, stuck[0].certain and not managed, another_way, child.ref.pid))
         if child.ports:
             ports = ", ".join(str(p) for p in child.ports)
-            found.append(Reason("holds-port", f"{child.ref.pid} {child.name} listens on {ports}", pid=child.ref.pid))
+            found.append(
+                Reason("holds-port", f"{called(child.ref.pid, child.name)} listens on {ports}", pid=child.ref.pid)
+            )
     for suspect in seen.suspects:
-        text = f"{suspect.ref.pid} {suspect.name} may belong to it: {suspect.because}"
+        text = f"{called(suspect.ref.pid, suspect.name)} may belong to it: {suspect.because}"
         found.append(Reason("suspect", text, certain=False, next=f"endtask look {suspect.ref}", pid=suspect.ref.pid))
     return tuple(found)

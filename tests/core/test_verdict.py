@@ -68,6 +68,13 @@ def test_receipt_is_said_with_what_went_wrong(receipt: Receipt, words: str) -> N
     assert words == receipt_in_words(receipt, JobMember(PidRef(12, "34"), "app", "target"))
 
 
+def test_receipt_of_a_process_without_a_visible_name_says_so() -> None:
+    """`/proc` mounted with hidepid: the pid is all that is known."""
+    receipt = Receipt("TERM", "denied", 0.0, "not permitted")
+    words = receipt_in_words(receipt, JobMember(PidRef(12, "34"), "", "target"))
+    assert words == "TERM -> 12 (name hidden): denied, not permitted"
+
+
 def test_target_that_had_gone_is_proved_by_its_token() -> None:
     """Nobody has that identity any more: success, with evidence, and nothing was sent."""
     verdict = gone(Target("app", PidRef(12, "34"), "app", None), 0.5)

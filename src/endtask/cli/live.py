@@ -7,6 +7,7 @@ The clock in the lines ticks by itself (`live_clock.py`). A tick draws only: it 
 from __future__ import annotations
 
 from endtask._backends import understands_escapes
+from endtask._words import called
 from endtask.cli.console import shown
 from endtask.cli.live_clock import start_clock
 from endtask.cli.render import EventLines
@@ -81,7 +82,7 @@ class LiveView:
         lines = [f"  {elapsed:.1f} s of {self._budget_s:g} s  waiting for {len(self._rows)}"]
         for pid, (name, request, at_s) in list(self._rows.items())[:_ROWS]:
             asked = f"asked by {request} {max(0.0, elapsed - at_s):.1f} s ago" if request else "not asked yet"
-            lines.append(shown(f"    {pid} {name}  {asked}"))
+            lines.append(shown(f"    {called(pid, name)}  {asked}"))
         if len(self._rows) > _ROWS:
             lines.append(f"    and {len(self._rows) - _ROWS} more")
         return lines

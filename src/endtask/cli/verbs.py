@@ -284,7 +284,7 @@ def find(parsed: Parsed, console: Console) -> int:
     if not words:
         raise NothingMatchedError(_nothing_given().text)
     found = _find.find(default_backend(), words, arguments.filters(parsed))
-    console.out.lines([f"{ref} {name}" for ref, name in found])
+    console.out.lines([f"{ref} {name}".rstrip() for ref, name in found])
     return 0
 
 

@@ -107,12 +107,12 @@ def signal_name(number: int) -> str:
 
 
 def _seldom(number: int) -> str:
-    import _signal  # `signal` costs 2.4 ms at start-up, its C module nothing
+    import signal
 
-    for name, value in vars(_signal).items():
+    for name, value in vars(signal).items():
         if value == number and name[:3] == "SIG" and name[3] != "_" and name[3:] not in _ALIASES:
             return name[3:]
-    first, last = getattr(_signal, "SIGRTMIN", 0), getattr(_signal, "SIGRTMAX", -1)
+    first, last = getattr(signal, "SIGRTMIN", 0), getattr(signal, "SIGRTMAX", -1)
     return f"RTMIN+{number - first}" if first < number < last else f"signal {number}"
 
 

@@ -19,7 +19,7 @@ from endtask._force import force, is_single
 from endtask._job import Force, Job, JobMember, Look, Scan, Send, Settle, Watch
 from endtask._record import replace
 from endtask._request import deliver
-from endtask._verdict import end_in_words, gone, not_begun, receipt_in_words, verdict
+from endtask._verdict import end_in_words, gone, not_begun, observe, receipt_in_words, verdict
 from endtask._words import called
 from endtask.errors import OsCallError
 from endtask.model import Event, PidRef, Receipt, TargetReport
@@ -41,6 +41,7 @@ _RESPAWN_LOOK_S = 0.025
 _LONGEST_PAUSE_S = 0.25  # between two looks at the process table, however long one took
 _ROUNDS = 100  # of force and scans before the clock is read again
 _SPARE = 16  # descriptors that must be free before one more waiting target is begun
+_SLICE_S = 0.01  # of beginning with targets before exits and deadlines of those that were begun are looked at
 
 
 class Run:
@@ -80,6 +81,7 @@ class Run:
         self._timers: list[tuple[float, int]] = []
         self._to_scan: list[Entry] = []
         self._to_force: list[Entry] = []
+        self._to_look: dict[Entry, None] = {}
         self._watching: list[Entry] = []
         self._deferred: list[Entry] = []
         self._asked: set[tuple[PidRef, str, int]] = set()
@@ -92,19 +94,17 @@ class Run:
     def go(self) -> Wait:
         """Run until every job is settled."""
         try:
-            self._admit()
-            while self.found.entries:
+            while self._queue or self.found.entries:
+                more = self._admit()
                 self._look_around()
                 if not self.found.entries:
-                    self._admit()
                     continue
-                keys = yield self._timeout()
+                keys = yield 0.0 if more else self._timeout()
                 now = self.backend.now()
                 for key in keys:
                     self._on_exit(key, now)
                 self._on_births(now)
                 self._on_time(now)
-                self._admit()
         except KeyboardInterrupt:
             self._cancel()
 
@@ -144,7 +144,7 @@ class Run:
     def _timeout(self) -> float:
         now = self.backend.now()
         births = self.found.births
-        if self._to_force or (births is not None and births.pending):
+        if self._to_force or self._to_look or (births is not None and births.pending):
             return 0.0
         until = self._timers[0][0] if self._timers else now + 3600.0
         if self._watching:
@@ -155,11 +155,16 @@ class Run:
 
     # ------------------------------------------------------------------ admission
 
-    def _admit(self) -> None:
-        """Begin with as many targets as there are descriptors for; the others wait for their turn."""
+    def _admit(self) -> bool:
+        """Begin with as many targets as there are descriptors for; the others wait for their turn.
+
+        Returns:
+            Whether more can be begun at once: what has exited meanwhile, and what is due for those that were begun, comes first.
+        """
+        until = self.backend.now() + _SLICE_S
         while self._queue:
             if self._queue[-1].pin is None and self.found.entries and self.backend.capacity() < _SPARE:
-                return
+                return False
             target = self._queue.pop()
             try:
                 ready = self.preparer.prepare(target)
@@ -167,12 +172,15 @@ class Run:
                 if not self.found.entries:
                     raise
                 self._queue.append(target)  # no descriptor is left: its turn comes when another target has ended
-                return
+                return False
             if ready is not None:
                 self._begin(ready)
-                continue
-            self._results.append(gone(target, self._clock()))
-            self._emit("settled", target.what, target.ref, target.name, "already gone", outcome="already-gone")
+            else:
+                self._results.append(gone(target, self._clock()))
+                self._emit("settled", target.what, target.ref, target.name, "already gone", outcome="already-gone")
+            if self.backend.now() >= until:
+                return bool(self._queue)
+        return False
 
     def _begin(self, ready: Prepared) -> None:
         members = [JobMember(ref, name, tie, kept=kept) for ref, name, tie, kept in ready.members]
@@ -278,7 +286,7 @@ class Run:
             if isinstance(action, Send):
                 queue += self._send(entry, action)
             elif isinstance(action, Look):
-                queue += self._look(entry)
+                self._to_look[entry] = None
             elif isinstance(action, Scan):
                 self._to_scan.append(entry)
             elif isinstance(action, Force):
@@ -298,25 +306,22 @@ class Run:
             entry.woken_at = wake_at
             heapq.heappush(self._timers, (wake_at, entry.number))
 
-    def _look(self, entry: Entry) -> list[Action]:
+    def _look(self, entry: Entry) -> None:
         """See what the members that were asked are doing instead of ending, and tell what is new."""
-        from endtask._diagnosis import BLOCKING, diagnose  # only Windows has windows to look at
-
+        del self._to_look[entry]
+        if entry.report is not None:
+            return
         blocked = False
         for member in entry.job.members:
             if member.exited_at is not None or not member.receipts:
                 continue
-            before = entry.ready.seen.get(member.ref.pid)
-            facts = self.backend.facts(entry.ready.pins[member.ref.pid], company=False)
-            member.heard = self.backend.heard(entry.ready.pins[member.ref.pid], member.receipts)
-            earlier = before.windows if before is not None else None
-            found = tuple(diagnose(facts, earlier, member.receipts, heard=member.heard))
-            for reason in found:
-                blocked = blocked or reason.code in BLOCKING
-                if reason not in member.state:
+            before = member.state
+            blocked = observe(self.backend, entry, member).blocked or blocked
+            for reason in member.state:
+                if reason not in before:
                     self._tell("waiting", entry, member.ref, member.name, reason.text)
-            member.state = found
-        return entry.job.looked(self.backend.now(), blocked=blocked and not self.policy.unattended)
+        blocked = blocked and not self.policy.unattended
+        self._perform(entry, entry.job.looked(self.backend.now(), blocked=blocked))
 
     def _send(self, entry: Entry, action: Send) -> list[Action]:
         member, request, job = action.member, action.request, entry.job
@@ -371,13 +376,17 @@ class Run:
     # ------------------------------------------------------------------ for several jobs at once
 
     def _look_around(self) -> None:
-        """Carry out force and scans."""
+        """Carry out force, looks and scans, in this order: a look at a window that does not answer takes its time."""
         for _round in range(_ROUNDS):  # a tree that is born faster than it is looked at must not keep us from the clock
             if self._to_force:
                 entries, self._to_force = self._to_force, []
                 for entry in entries:
                     if entry.report is None:
                         self._force(entry)
+            elif self._to_look:
+                self._look(next(iter(self._to_look)))
+                if self._timers and self._timers[0][0] <= self.backend.now():
+                    return
             elif self._to_scan and self.backend.now() >= self._next_scan:
                 self._scan()
             else:

@@ -245,6 +245,12 @@ def _behind(children: Sequence[Facts]) -> Facts | None:
     return None
 
 
+def not_ours(facts: Facts) -> str:
+    """Return in words that we may not ask the process."""
+    owner = f"it belongs to user {facts.user}" if facts.user else "it belongs to another user"
+    return f"we may not send it a signal: {owner}"
+
+
 def _notes(facts: Facts) -> tuple[str, ...]:
     notes = []
     if facts.exited and facts.state == "Z":
@@ -269,6 +275,8 @@ def _notes(facts: Facts) -> tuple[str, ...]:
         notes.append("it is the first process of its pid namespace: when it ends, everything in there is killed")
     elif facts.other_namespace:
         notes.append("it lives in a pid namespace of its own (a container or sandbox)")
+    if facts.may_signal is False:
+        notes.append(not_ours(facts))
     if facts.wine is not None:
         from endtask._wine import notes as wine_notes
 

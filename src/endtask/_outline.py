@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from endtask._inspect import predict
+from endtask._inspect import not_ours, predict
 from endtask._job import FOR_ALL, SHELL_ALONE_S, TARGET_ALONE
 from endtask._words import called
 from endtask.model import Facts, PidRef, Planned, TargetPlan
@@ -26,6 +26,8 @@ def target_plan(backend: Backend, ready: Prepared) -> TargetPlan:
         planned = _planned(policy, ready, facts, (ref, name, tie, kept))
         members.append(planned)
         warnings += _losses(facts, planned)
+        if "denied" in planned.answers and facts.may_signal is False:
+            warnings.append(f"{called(ref.pid, name)}: {not_ours(facts)}")
     return TargetPlan(
         ready.target.what,
         ready.target.ref,
@@ -50,7 +52,8 @@ def _planned(policy: Policy, ready: Prepared, facts: Facts, member: tuple[PidRef
         request = rung(ready, ref.pid, step.request)
         if request is not None and (is_target or step.request.kind in FOR_ALL):
             asked.append(request.name)
-            answers.append(predict(facts, request).answer)
+            denied = request.kind == "signal" and facts.may_signal is False
+            answers.append("denied" if denied else predict(facts, request).answer)
     when = "first" if is_target else _when(policy, ready, name)
     return Planned(ref, name, tie, when if policy.steps else "waited for", tuple(asked), tuple(answers))
 

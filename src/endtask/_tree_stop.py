@@ -22,7 +22,7 @@ from endtask._prepare import Prepared
 from endtask._record import replace
 from endtask._request import deliver
 from endtask._requests import TERMINATE
-from endtask._verdict import verdict
+from endtask._verdict import observe, verdict
 from endtask.errors import OsCallError
 from endtask.model import Evidence, Reason, Receipt, Request, Step
 
@@ -285,17 +285,10 @@ class TreeStop:
 
     def _look(self) -> list[Action]:
         """See what the members that were asked are doing instead of ending."""
-        from endtask._diagnosis import BLOCKING, diagnose
-
         blocked = False
         for member in self.entry.job.members:
             if member.exited_at is None and member.receipts:
-                before = self.entry.ready.seen.get(member.ref.pid)
-                facts = self.backend.facts(self.entry.ready.pins[member.ref.pid], company=False)
-                member.heard = self.backend.heard(self.entry.ready.pins[member.ref.pid], member.receipts)
-                earlier = before.windows if before else None
-                member.state = tuple(diagnose(facts, earlier, member.receipts, heard=member.heard))
-                blocked = blocked or any(r.code in BLOCKING for r in member.state)
+                blocked = observe(self.backend, self.entry, member).blocked or blocked
         return self.entry.job.looked(self.backend.now(), blocked=blocked and not self.policy.unattended)
 
     def _force(self) -> list[Action]:

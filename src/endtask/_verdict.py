@@ -70,14 +70,7 @@ def _reasons(backend: Backend, entry: Entry, word: Outcome) -> tuple[list[Reason
         found.append(Reason("cancelled", "endtask was interrupted"))
     alive = [m for m in job.members if m.concerns_us]
     for member in alive[:_EXPLAINED]:
-        facts = backend.facts(entry.ready.pins[member.ref.pid], company=not member.receipts)
-        if facts.windows is not None:
-            from endtask._diagnosis import diagnose
-
-            before = entry.ready.seen.get(member.ref.pid)
-            member.heard = backend.heard(entry.ready.pins[member.ref.pid], member.receipts)
-            earlier = before.windows if before is not None else None
-            member.state = tuple(diagnose(facts, earlier, member.receipts, heard=member.heard))
+        facts = observe(backend, entry, member).facts
         stuck = _why.forced_without_effect(member, facts)
         if stuck is not None:
             found.append(stuck)
@@ -86,6 +79,36 @@ def _reasons(backend: Backend, entry: Entry, word: Outcome) -> tuple[list[Reason
         found.append(Reason("more", f"{len(alive) - _EXPLAINED} more processes of it still run"))
     found += _why.scope_reasons(job)
     return found, _why.advice(word, entry.ready.target.ref.pid, found, job)
+
+
+class Observed(Record):
+    """One look at a member.
+
+    Attributes:
+        facts: What was read.
+        blocked: Whether it waits for a person, so that a second request would answer for that person.
+    """
+
+    facts: Facts
+    blocked: bool = False
+
+
+def observe(backend: Backend, entry: Entry, member: JobMember) -> Observed:
+    """Look at what a member is doing instead of ending, and note it there; the one way to look for the run, the tree and the verdict.
+
+    First the facts and then whether it has said that it heard: the other way round an answer in between would look like a program that does nothing.
+    """
+    pin, asked = entry.ready.pins[member.ref.pid], bool(member.receipts)
+    facts = backend.facts(pin, part="state" if asked else "all")
+    if facts.windows is None:
+        return Observed(facts)
+    from endtask._diagnosis import BLOCKING, diagnose  # only Windows has windows to look at
+
+    before = entry.ready.seen.get(member.ref.pid)
+    member.heard = backend.heard(pin, member.receipts)
+    earlier = before.windows if before is not None else None
+    member.state = tuple(diagnose(facts, earlier, member.receipts, heard=member.heard))
+    return Observed(facts, any(r.code in BLOCKING for r in member.state))
 
 
 def gone(target: Target, at_s: float) -> TargetReport:

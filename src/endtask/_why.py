@@ -6,7 +6,7 @@ Decision: a reason that follows from facts is certain; anything else says that i
 
 from __future__ import annotations
 
-from endtask._inspect import catches, disposition
+from endtask._inspect import catches, disposition, not_ours
 from endtask._words import called, runs_script
 from endtask.model import Reason, Request
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from endtask.model import Facts, Outcome, Seen
 
 _TERM_NUMBER = 15
+_PERMISSION = "run endtask as the owner of the process or as root"
 
 
 def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) -> list[Reason]:
@@ -162,7 +163,7 @@ def _by_disposition(  # size: a table of reasons
                 "unknown",
                 f"how {who} answers {name} could not be read",
                 certain=False,
-                next="run endtask as the same user or as root",
+                next=_PERMISSION,
                 pid=pid,
             )
         ]
@@ -295,11 +296,20 @@ def advice(word: Outcome, pid: int, found: Sequence[Reason], job: Job) -> str:
         if reason.next:
             return reason.next
     if word == "not-permitted":
-        return "run endtask as the owner of the process or as root"
+        return _PERMISSION
     if word == "running" and job.policy.steps:
         forced = any(m.forced for m in job.members)
         return "" if forced else f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
     return ""
+
+
+def _not_permitted(facts: Facts) -> list[Reason]:
+    """Return the reason for a process that we may not ask, whatever it would do."""
+    if facts.may_signal is not False:
+        return []
+    pid = facts.ref.pid
+    text = f"{called(pid, facts.name)}: {not_ours(facts)}"
+    return [Reason("not-permitted", text, next=_PERMISSION, pid=pid)]
 
 
 def explain(  # size: a table of reasons
@@ -319,10 +329,12 @@ def explain(  # size: a table of reasons
         return tuple(explain_windows(seen, below, asked_before=asked_before))
     term = Request("TERM", "signal", _TERM_NUMBER)
     pending = facts.signals is not None and bool(facts.signals.pending & (1 << (_TERM_NUMBER - 1)))
-    found = reasons(facts, [term], asked=asked_before or pending)
+    found = [*_not_permitted(facts), *reasons(facts, [term], asked=asked_before or pending)]
     if facts.exited and not found:
         text = f"{called(facts.ref.pid, facts.name)} has exited: nothing of it runs any more"
         found.append(Reason("exited", text, pid=facts.ref.pid))
+    if len(found) > 1:
+        found = [r for r in found if r.code != "nothing"]
     if pending:
         found.insert(
             0,
@@ -337,7 +349,8 @@ def explain(  # size: a table of reasons
     for child in below:
         if child.exited:
             continue
-        stuck = [r for r in reasons(child, [term], asked=False) if r.code not in ("nothing", "holds-port")]
+        held = [*_not_permitted(child), *reasons(child, [term], asked=False)]
+        stuck = [r for r in held if r.code not in ("nothing", "holds-port")]
         if stuck:
             # A worker asked past its parent does something else than to end (a database's INT: break off the query).
             another_way = "" if managed and child.name == facts.name else stuck[0].next

@@ -352,6 +352,7 @@ class Facts(Record):
         unknown: Pairs of field name and reason.
         windows: What only Windows knows, None elsewhere.
         wine: What Wine knows of a Windows program on Linux, None for all others.
+        may_signal: Whether the system lets us send it a signal; None if that is unknown, or the system has none (Windows).
     """
 
     ref: PidRef
@@ -384,6 +385,7 @@ class Facts(Record):
     unknown: tuple[tuple[str, str], ...] = ()
     windows: WindowsFacts | None = None
     wine: WineFacts | None = None
+    may_signal: bool | None = None
 
 
 class Prediction(Record):

@@ -114,6 +114,23 @@ def test_trap_09_unreadable_is_unknown_never_gone_never_reused(scene: Scene) -> 
     assert not lies(waiting, scene)
 
 
+@pytest.mark.needs_root
+@pytest.mark.parametrize("options", [[], ["--now"]])
+def test_plan_says_before_that_we_may_not_ask(scene: Scene, options: list[str]) -> None:
+    """`plan` as another user: the answer is "not permitted", and a warning says whose process it is; so do `look` and `why`."""
+    python = nobody_python()
+    target = scene.target("default")
+    words = [*as_nobody(), python, "-m", "endtask"]
+    plan = run([*words, "plan", str(target.pid), *options, "--json"], cwd="/")
+    (planned,) = cast("list[dict[str, list[str]]]", plan.targets[0]["members"])
+    assert planned["answers"] == ["denied"], str(plan)
+    warning = "we may not send it a signal: it belongs to user root"
+    assert [f"{target.pid} {target.name}: {warning}"] == plan.targets[0]["warnings"], str(plan)
+    for verb in ("look", "why"):
+        assert warning in run([*words, verb, str(target.pid)], cwd="/").text
+    assert warning not in scene.endtask("plan", target.pid).text
+
+
 # --------------------------------------------------------------------------- 20, 21: selection
 
 

@@ -273,6 +273,16 @@ class Pins:
             pin.last_stat = raw  # nobody will tell once it is reaped
         return True
 
+    def may_signal(self, pin: LinuxPin) -> bool | None:
+        """Return whether we may send it a signal, None if it has gone; signal 0 is only checked and never sent (kill(2))."""
+        try:
+            self.signal(pin, 0)
+        except PermissionError:
+            return False
+        except OSError:
+            return None
+        return True
+
     def signal(self, pin: LinuxPin, number: int) -> None:
         """Send signal *number*.
 

@@ -286,6 +286,10 @@ class ProcReader(SignalsOnly):
             return not procfs.exists(pin.ref.pid)
         return procfs.parse_stat(raw).state in ("Z", "X", "x") and procfs.thread_count(raw) <= 1
 
+    def may_signal(self, pin: Pin) -> bool | None:
+        """Return whether we may send it a signal; None: only a backend with handles knows."""
+        return None
+
     def kernel_ids(self, pin: Pin) -> tuple[int, int] | None:
         """Return parent pid and effective user id as the handle itself tells them, also for a process that /proc hides.
 

@@ -366,6 +366,7 @@ class SimBackend(SignalsOnly):
             parent_name=parent.name if parent is not None else "",
             managers=_managers(process),
             reaper=parent is not process.born_of,
+            may_signal=None if process.exited else self.system.may_signal(self.uid, process),
             unknown=() if kept else (("signals", "may not be read"),),
         )
 

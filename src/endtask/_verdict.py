@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from endtask import _outcome
+from endtask._record import Record
 from endtask._words import called
 from endtask.model import Evidence, MemberReport, Reason, TargetReport
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from endtask._discover import Entry
     from endtask._find import Target
     from endtask._job import JobMember
-    from endtask.model import Outcome, ProcessEnd, Receipt
+    from endtask.model import Facts, Outcome, ProcessEnd, Receipt
 
 _EXPLAINED = 20  # survivors that are looked into: a verdict must not take longer than the stop
 _SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 6: "ABRT", 9: "KILL", 11: "SEGV", 13: "PIPE", 14: "ALRM", 15: "TERM"}

@@ -87,6 +87,7 @@ class Run:
         self._asked: set[tuple[PidRef, str, int]] = set()
         self._sent: dict[PidRef, list[tuple[str, Receipt]]] = {}
         self._next_scan = 0.0
+        self._last_table: tuple[float, _scope.Family] | None = None  # until when it is good enough, and the table
         self._several = len(self._queue) > 1
 
     # ------------------------------------------------------------------ the loop
@@ -472,6 +473,7 @@ class Run:
             return
         target = entry.ready.target
         job = entry.job
+        self._name_newborn(entry)
         suspects = _suspects.still_there(self.backend, job.suspects)
         job.suspects = tuple(s for s in suspects if job.respawn is None or s.ref != job.respawn.ref)
         if job.ports:  # a watch for a respawn lies between the look at them and this verdict
@@ -495,6 +497,21 @@ class Run:
             self._watching.remove(entry)
         self._to_scan += self._deferred
         self._deferred.clear()
+
+    def _name_newborn(self, entry: Entry) -> None:
+        """Look once more who belongs to a target that runs on: where births are not reported, a child of a program that swallows its request is seen by nothing else."""
+        job = entry.job
+        if self.found.sees_births or self.policy.scope.kind == "only" or not any(m.concerns_us for m in job.members):
+            return
+        began = self.backend.now()
+        if self._last_table is None or began >= self._last_table[0]:
+            family = _scope.Family(self.backend.table())
+            ended = self.backend.now()
+            # Many give up at the same time, and one table does for all of them.
+            self._last_table = (ended + min(4 * (ended - began), _LONGEST_PAUSE_S), family)
+        new = self.found.rescan(entry, self._last_table[1])
+        if new:
+            self._perform(entry, job.joined(new, self.backend.now()))
 
     def _tell(self, kind: str, entry: Entry, ref: PidRef | None, name: str, text: str) -> None:
         self._emit(kind, entry.ready.target.what, ref, name, text)

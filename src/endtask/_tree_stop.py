@@ -267,6 +267,10 @@ class TreeStop:
             return []
         job, at_s = self.entry.job, self.backend.now() - self.started_at
         if request.kind == "group":
+            from endtask._diagnosis import CONSOLE_EVENTS
+
+            if any(r.status == "delivered" and r.request in CONSOLE_EVENTS for r in member.receipts):
+                return []  # it has heard one event of the console, and a second could end it in the middle of its clean-up
             return job.receipt(member, self.tree.ask_group(at_s), self.backend.now())
         if request.kind == "stdin" and self.stdin is not None:
             return job.receipt(member, self._end_input(request, at_s), self.backend.now())

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from endtask._backends.base import ForkWatch, Pin, Sweep, Waiter
+    from endtask._backends.base import ForkWatch, Part, Pin, Sweep, Waiter
 
 USERS = {"root": 0, "ana": 1000}
 
@@ -250,7 +250,9 @@ class FakeBackend(SignalsOnly):
         assert pin in self.pins, "a handle was used after it had been closed"
         return pin.process.exited
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
+    def facts(
+        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True, part: Part = "all"
+    ) -> Facts:
         return Facts(pin.ref, "")
 
     def signals(self, pid: int) -> SignalSets | None:

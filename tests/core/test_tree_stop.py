@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import IO
 
-    from endtask._backends.base import Pin, Waiter
+    from endtask._backends.base import Part, Pin, Waiter
     from endtask.model import ReceiptStatus, Row
 
 ROOT = 10
@@ -70,7 +70,9 @@ class Machine(FakeBackend):
         """Return when something happens by itself."""
         return min((e[0] for e in self._events), default=None)
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
+    def facts(
+        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True, part: Part = "all"
+    ) -> Facts:
         pid = pin.ref.pid
         kind = "unknown" if pid in self.ladderless else "console"
         known = WindowsFacts(kind, console="another", same_machine=True, same_user=True, above_us=False, receiver=False)  # type: ignore[arg-type]  # one of the words

@@ -17,7 +17,7 @@ from endtask.model import Facts, Listener, Manager, PidRef, ProcessEnd, Receipt,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from endtask._backends.base import Pin, Waiter
+    from endtask._backends.base import Part, Pin, Waiter
     from endtask._backends.sim.system import System
     from endtask.model import Request
 
@@ -329,7 +329,7 @@ class SimBackend(SignalsOnly):
         return process.exited
 
     def facts(  # size: one record
-        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True
+        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True, part: Part = "all"
     ) -> Facts:
         process = process_of(pin)
         self.tick()

@@ -18,7 +18,7 @@ from endtask.errors import OsCallError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from endtask._backends.base import Pin
+    from endtask._backends.base import Part, Pin
     from endtask._backends.windows.traits import Ourselves
     from endtask.model import Facts, Listener, Row, SignalSets
 
@@ -324,7 +324,9 @@ class TableReader:
 
     # ------------------------------------------------------------------ pinned
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
+    def facts(
+        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True, part: Part = "all"
+    ) -> Facts:
         """Read everything that `look` needs; a process that ends meanwhile is said in the fields, never raised."""
         from endtask._backends.windows import facts
 

@@ -126,8 +126,10 @@ def _lock(folder: bytes) -> int:
 def remove_abandoned(prefix: bytes) -> None:
     """Remove the cgroups that starters which were killed have left beside ours; one that is locked, or in which anybody lives, stays."""
     parent = _parent()
+    if parent is None:
+        return
     try:
-        names = [n for n in os.listdir(parent) if n.startswith(prefix)] if parent is not None else []
+        names = [n for n in os.listdir(parent) if n.startswith(prefix)]
     except OSError:
         return  # ignored: then nothing can be removed either
     for name in names:

@@ -502,6 +502,17 @@ def test_a_group_of_its_own_is_asked_as_one(status: ReceiptStatus) -> None:
     assert outcome(report)[0] == "forced"
 
 
+@pytest.mark.parametrize("status", ["delivered", "impossible"])
+def test_a_group_is_asked_only_where_no_event_of_the_console_was_heard(status: ReceiptStatus) -> None:
+    """A second one could end a program that cleans up after the first."""
+    machine, container = tree()
+    container.leads_group = True
+    machine.refuses.update({name: status for name in ("CTRL_C", "CTRL_BREAK") if status != "delivered"})
+    stop(machine, container, policy_of(2.0, force=True))
+    asked = [line.split()[0] for line in sent(machine)]
+    assert asked == (["CTRL_C"] if status == "delivered" else ["CTRL_C", "GROUP_CTRL_BREAK"])
+
+
 # --------------------------------------------------------------------------- the command itself
 
 

@@ -5,7 +5,7 @@ The random lives of `tests/sim` look for what nobody thought of; here stand the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -404,7 +404,11 @@ def test_kernel_without_pidfds_is_said_in_the_evidence() -> None:
 
 # --- many targets
 
-SLOW_CALLS = {"call_s": 0.01, "processes": 200, "fork_watch": ""}  # to prepare forty targets takes seconds
+SLOW_CALLS: dict[str, Any] = {
+    "call_s": 0.01,
+    "processes": 200,
+    "fork_watch": "",
+}  # to prepare forty targets takes seconds
 
 
 def test_exits_are_noticed_while_others_are_begun_with() -> None:
@@ -432,8 +436,15 @@ def test_force_is_neither_late_nor_early_while_others_are_begun_with() -> None:
 def test_interrupt_is_heard_before_the_last_target_has_been_begun_with() -> None:
     """Who has not been asked by then never is, and the report says so."""
     machine = Machine(*(deaf("many") for _ in range(40)), **SLOW_CALLS)
-    machine.backend.cancelled_at = 400
-    report = machine.stop("many", policy=make_policy(all=True, watch_s=0.0))
+    policy = make_policy(all=True, watch_s=0.0)
+    session = _api.Session(["many"], Filter(), policy, backend=machine.backend)
+    steps = session.steps()
+    timeout_s = next(steps)
+    for _turn in range(5):
+        timeout_s = steps.send(session.waiter.wait(timeout_s))
+    with pytest.raises(StopIteration) as done:
+        steps.throw(KeyboardInterrupt())
+    report = done.value.value
     assert report.cancelled
     assert 0 < len(machine.heard("many")) < 40
     assert 40 == len(report.targets)

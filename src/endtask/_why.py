@@ -284,6 +284,7 @@ def scope_reasons(job: Job) -> list[Reason]:
         )
     if job.respawn is not None:
         text = f"{job.respawn.by} started it again as {called(job.respawn.ref.pid, job.respawn.name)}"
+        text += f", {job.respawn.because}" if job.respawn.because else ""
         found.append(Reason("respawned", text, next=job.respawn.next, pid=job.respawn.ref.pid))
     return found
 

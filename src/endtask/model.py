@@ -651,6 +651,7 @@ class Respawn(Record):
         by: Who started it, in words.
         next: How to stop it for good.
         at_s: When it was seen.
+        because: What shows that it is the same program, in words.
     """
 
     ref: PidRef
@@ -658,6 +659,7 @@ class Respawn(Record):
     by: str
     next: str = ""
     at_s: float = 0.0
+    because: str = ""
 
 
 class MemberReport(Record):

@@ -371,6 +371,37 @@ def test_trap_25_the_respawn_is_reported_with_the_way_to_end_it(scene: Scene) ->
     (successor,) = answer.left_pids() - {target.pids["supervisor"]}
     assert re.search(rf"came back: {target.pid} \S+ as {successor} ", answer.out), str(answer)
     assert f"endtask stop {target.pids['supervisor']}" in answer.out
+    assert "with the same command line" in answer.out
+
+
+_PARENTS = {
+    "script": ["/bin/sh", "-c", "sleep 601; sleep 602; :"],
+    "loop": ["/bin/sh", "-c", "while true; do sleep 601; sleep 602; done"],
+    "program": [
+        sys.executable,
+        "-c",
+        "import subprocess as s; s.run(['sleep', '601'], check=False); s.run(['sleep', '602'], check=False)",
+    ],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parent", _PARENTS)
+def test_trap_25_the_next_command_of_a_parent_is_no_respawn(parent: str) -> None:
+    """A script, a loop and a program that run `sleep 601` and then `sleep 602`: stopped, exit 0, and the next one runs."""
+    with subprocess.Popen(_PARENTS[parent], start_new_session=True) as runner:
+        try:
+
+            def child() -> int:
+                return next((s.pid for s in process_table().values() if s.ppid == runner.pid and s.comm == "sleep"), 0)
+
+            assert eventually(child)
+            first = child()
+            answer = run(command("stop", first, "--watch", "1s", "--json"))
+            assert (answer.code, answer.target["respawn"]) == (0, None), str(answer)
+            assert child() not in (0, first)
+        finally:
+            os.killpg(runner.pid, 9)  # its leader is our child and has not been reaped
 
 
 # --------------------------------------------------------------------------- 27, 28: nothing hangs

@@ -27,16 +27,18 @@ def _trio() -> Any:
     return trio if trio is not None and trio.lowlevel.in_trio_run() else None
 
 
-def caller() -> Callable[[Callable[[], object]], None]:
-    """Return what has something called in the thread of the running loop; it may be used from anywhere."""
+def running() -> tuple[Callable[[Callable[[], object]], None], Callable[[], float]]:
+    """Return what has something called in the thread of the running loop, to be used from anywhere; and the loop's clock."""
     call: Callable[[Callable[[], object]], object]
+    clock: Callable[[], float]
     trio = _trio()
     if trio is not None:
-        call = trio.lowlevel.current_trio_token().run_sync_soon
+        call, clock = trio.lowlevel.current_trio_token().run_sync_soon, trio.current_time
     else:
         import asyncio
 
-        call = asyncio.get_running_loop().call_soon_threadsafe
+        loop = asyncio.get_running_loop()
+        call, clock = loop.call_soon_threadsafe, loop.time
 
     def soon(function: Callable[[], object]) -> None:
         try:
@@ -44,7 +46,7 @@ def caller() -> Callable[[Callable[[], object]], None]:
         except RuntimeError:
             pass  # ignored: the loop has ended (trio's RunFinishedError is one, too), and nobody waits in it any more
 
-    return soon
+    return soon, clock
 
 
 class Bell:
@@ -52,7 +54,7 @@ class Bell:
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
-        self._soon = caller()
+        self._soon, _clock = running()
         self._event = _event()
 
     def __enter__(self) -> Bell:
@@ -125,7 +127,7 @@ class Canceller:
         self._when = when
 
     def _begin(self) -> None:
-        self._soon = caller()
+        self._soon, self._clock = running()
         self._stop.add_waker(self._wake)
 
     def _end(self) -> None:
@@ -163,7 +165,8 @@ class Scope(Canceller):
         self._scope.cancel()
 
     def _limit(self, seconds: float) -> None:
-        self._scope.deadline = self._library.current_time() + seconds
+        # Not by the library's own function: anyio knows its loop in tasks only, and we are in a callback of the watching thread's making.
+        self._scope.deadline = self._clock() + seconds
 
     def __exit__(self, *error: object) -> Any:
         self._end()

@@ -228,6 +228,21 @@ def test_a_block_may_wait_for_the_deadline_and_the_deadline_may_move(loop: Runne
     run(main())
 
 
+def test_a_block_that_waits_for_the_deadline_hears_a_request_from_another_thread(loop: Runner) -> None:
+    """Where anyio does not know by itself in which loop it is."""
+    run, module = loop
+
+    async def main() -> None:
+        stop = Stop(0.05)
+        async with Scope(module, stop, "hurry") as scope:
+            await soon(stop.ask)
+            with anyio.fail_after(LIMIT_S):
+                await anyio.sleep(1000)
+        assert cancelled(scope)
+
+    run(main())
+
+
 def test_a_wrong_word_is_an_error(loop: Runner) -> None:
     """At once."""
     run, module = loop

@@ -6,7 +6,8 @@ Decision: a reason that follows from facts is certain; anything else says that i
 
 from __future__ import annotations
 
-from endtask._inspect import catches, disposition, not_ours
+from endtask._inspect import THAW, another_way, by_force, catches, disposition, not_ours, reap_advice, unhearing
+from endtask._record import replace
 from endtask._words import called, runs_script
 from endtask.model import Reason, Request
 
@@ -38,7 +39,7 @@ def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) ->
                 Reason(
                     "zombie",
                     f"{who} has exited; its parent {called(facts.ppid, facts.parent_name)} has not reaped it",
-                    next=f"nothing runs any more; the entry goes when {facts.ppid} reaps it or ends",
+                    next=reap_advice(facts),
                     pid=pid,
                 )
             )
@@ -82,7 +83,7 @@ def _held_back(facts: Facts, who: str) -> list[Reason]:  # size: a table of reas
             Reason(
                 "frozen",
                 f"{who} is in a frozen cgroup (version {facts.frozen[1:]} freezer){less}",
-                next="thaw the cgroup",
+                next=THAW,
                 pid=pid,
             )
         )
@@ -112,22 +113,6 @@ def _held_back(facts: Facts, who: str) -> list[Reason]:  # size: a table of reas
     return found
 
 
-_OTHERS = ((2, "INT"),)  # HUP means reload to many programs, QUIT a dump
-
-
-def _another_way(facts: Facts) -> str:
-    """Return the gentlest thing left to try for a process that does not act on a request: its manager's command, another request, force."""
-    for manager in facts.managers:
-        if manager.stop and manager.kind != "loop":  # to stop a loop is to ask its tree by the same request once more
-            return f"`{manager.stop}`"
-    pid = facts.ref.pid
-    for number, name in _OTHERS:
-        word, certain, _because = disposition(facts, number)
-        if certain and word in ("handler", "waits-for-it", "asks"):
-            return f"it has a handler for {name}: `endtask stop {pid} --plan {name}/10`"
-    return _by_force(pid)
-
-
 def _by_disposition(  # size: a table of reasons
     facts: Facts, request: Request, who: str, *, asked: bool
 ) -> list[Reason]:
@@ -135,7 +120,7 @@ def _by_disposition(  # size: a table of reasons
     word, certain, _because = disposition(facts, request.number)
     name = request.name
     if word == "ignored":
-        return [Reason("ignored", f"{who} ignores {name}", certain, _another_way(facts), pid)]
+        return [Reason("ignored", f"{who} ignores {name}", certain, another_way(facts), pid)]
     if word == "immune":
         text = (
             f"{who} is the first process of its pid namespace and has no handler for {name}: the kernel throws it away"
@@ -146,7 +131,7 @@ def _by_disposition(  # size: a table of reasons
         return [Reason("blocked", text, certain=False, next="give it more time with `--timeout`", pid=pid)]
     if word == "blocked":
         text = f"{who} blocks {name} in every thread: it stays pending"
-        return [Reason("blocked", text, certain, _another_way(facts), pid)]
+        return [Reason("blocked", text, certain, another_way(facts), pid)]
     if word in ("handler", "waits-for-it", "asks") and asked:
         pending = facts.signals is not None and facts.signals.pending & (1 << (request.number - 1))
         if pending:
@@ -207,7 +192,14 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
             return [*found, _left_to_target(job, called(member.ref.pid, member.name), member.ref.pid)]
         text = f"{called(member.ref.pid, member.name)} was not asked before the time was over"
         return [*found, Reason("not-asked", text, pid=member.ref.pid, next="give it more time with `--timeout`")]
-    return [*found, *reasons(facts, requests, asked=bool(job.policy.steps))]
+    more = reasons(facts, requests, asked=bool(job.policy.steps))
+    others = any(m.receipts and m.exited_at is None for m in job.members if m is not member)
+    return [*found, *(_told_alone(r, alone=not others) for r in more)]
+
+
+def _told_alone(reason: Reason, *, alone: bool) -> Reason:
+    """Return the reason of a shell without the advice to ask what it runs, where that was asked too and has a reason of its own."""
+    return reason if alone or reason.code != "shell-trap" else replace(reason, next="")
 
 
 def _waits(job: Job, member: JobMember, facts: Facts, *, asked: bool) -> Reason:
@@ -218,13 +210,13 @@ def _waits(job: Job, member: JobMember, facts: Facts, *, asked: bool) -> Reason:
         text = f"nothing that can be seen keeps {who} from ending"
         return Reason("nothing", text, certain=False, pid=pid)
     if not asked and member.managed and job.target.concerns_us:
-        return _left_to_target(job, who, pid, _by_force(job.target.ref.pid))
+        return _left_to_target(job, who, pid, by_force(job.target.ref.pid))
     if not asked:
         from endtask._ladder import ladder  # only Windows has such steps
 
         because = ladder(facts, job.policy, [m.ref.pid for m in job.members]).why_none
         if because:
-            return Reason("not-asked", f"{who} was not asked: {because}", next=_by_force(pid), pid=pid)
+            return Reason("not-asked", f"{who} was not asked: {because}", next=by_force(pid), pid=pid)
         text = f"{who} was not asked before the time was over"
         return Reason("not-asked", text, next="give it more time with `--timeout`", pid=pid)
     text = f"{who} has not acted on it: it is cleaning up, handled the request without ending, or ignored it"
@@ -236,10 +228,6 @@ def _left_to_target(job: Job, who: str, pid: int, another_way: str = "") -> Reas
     target = job.target.ref.pid
     text = f"{who} was not asked: it runs the same program as {target} {job.target.name}, which is to end it and still runs"
     return Reason("not-asked", text, next=another_way, pid=pid)
-
-
-def _by_force(pid: int) -> str:
-    return f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
 
 
 def forced_without_effect(member: JobMember, facts: Facts) -> Reason | None:
@@ -300,7 +288,7 @@ def advice(word: Outcome, pid: int, found: Sequence[Reason], job: Job) -> str:
         return _PERMISSION
     if word == "running" and job.policy.steps:
         forced = any(m.forced for m in job.members)
-        return "" if forced else f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
+        return "" if forced else by_force(pid)
     return ""
 
 
@@ -336,6 +324,7 @@ def explain(  # size: a table of reasons
         found.append(Reason("exited", text, pid=facts.ref.pid))
     if len(found) > 1:
         found = [r for r in found if r.code != "nothing"]
+    found = [_told_alone(r, alone=not any(unhearing(c, _TERM_NUMBER) for c in below)) for r in found]
     if pending:
         found.insert(
             0,

@@ -263,8 +263,10 @@ def why_lines(explanation: Explanation, *, verbose: bool = False) -> list[Line]:
             lines.append(_label("why", reason.text + ("" if reason.certain else " (a guess)"), "warn"))
         lines += [_label("before", text) for text in explained.asked_before]
         lines += suspect_lines(explained.seen.suspects)
-        hints = [r.next for r in explained.reasons if r.next] + list(explained.seen.forecast.advice)
-        lines += [_label("next", text, "head") for text in _distinct(hints)]
+        hints = _distinct([r.next for r in explained.reasons if r.next])
+        # The advice of `look` is left out where a reason has said the same, or has named its command.
+        hints += [a for a in _distinct(explained.seen.forecast.advice) if not any(h in a for h in hints)]
+        lines += [_label("next", text, "head") for text in hints]
         if verbose:
             lines += [
                 *_hears(explained.seen, verbose=True),

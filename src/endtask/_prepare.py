@@ -442,7 +442,7 @@ class Preparer:
         if row is None or self.policy.watch_s == 0:
             return
         # Below pid 1 it matters whether the target looks adopted, elsewhere the parent says it all.
-        key = (row.ppid, ready.cgroup, row.ppid == 1 and row in self.family.adopted(1))
+        key = (row.ppid, ready.cgroup, row.ppid == 1 and self.family.is_adopted(row))
         origin = self._origins.get(key)
         if origin is None:
             origin = self._origins[key] = self._origin(ready, row)

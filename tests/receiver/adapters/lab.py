@@ -43,11 +43,15 @@ class Gate:
     def __init__(self, folder: Path) -> None:
         self.path = str(folder / "gate")
         os.mkfifo(self.path)
+        self._fd = os.open(self.path, os.O_RDWR)  # an open FIFO keeps what is in it
 
     def open(self) -> None:
-        """Let whoever waits go on; they all get a byte to read."""
-        with open(self.path, "wb", buffering=0) as file:
-            file.write(b"!" * 64)
+        """Let whoever waits go on, and whoever comes later through; they all get a byte to read."""
+        os.write(self._fd, b"!" * 64)
+
+    def close(self) -> None:
+        """Give it up; nobody is let through by that."""
+        os.close(self._fd)
 
 
 class Client:

@@ -30,9 +30,21 @@ class Family:
         children: Parent pid -> child pids.
         sessions: Session id -> pids.
         groups: Process group id -> pids.
+        near: What `suspects` has found near the children of a line of ancestors.
     """
 
-    __slots__ = ("_adopted", "_groups", "_leaders", "_lost", "_sessions", "_strangers", "children", "table")
+    __slots__ = (
+        "_above",
+        "_adopted",
+        "_groups",
+        "_leaders",
+        "_lost",
+        "_sessions",
+        "_strangers",
+        "children",
+        "near",
+        "table",
+    )
 
     def __init__(self, table: dict[int, Row]) -> None:
         self.table = table
@@ -43,6 +55,8 @@ class Family:
         self._adopted: dict[int, list[Row]] = {}
         self._leaders: dict[int, list[Row]] = {}
         self._strangers: dict[tuple[str, int], list[Row]] = {}
+        self._above: dict[int, list[int]] = {}
+        self.near: dict[tuple[int, ...], list[Row]] = {}
         self._sessions: dict[int, list[int]] | None = None
         self._lost: list[Row] | None = None
         self._groups: dict[int, list[int]] | None = None
@@ -95,13 +109,25 @@ class Family:
         return found
 
     def ancestors(self, pid: int) -> list[int]:
-        """Return the pids above *pid*, the parent first."""
+        """Return the pids above *pid*, the parent first; those above a parent are found once for all its children."""
+        row = self.table.get(pid)
+        if row is None or row.ppid <= 0 or row.ppid == pid:
+            return []
+        parent = self.table.get(row.ppid)
+        if parent is not None and parent.start > row.start:
+            return []  # a parent is never younger: its pid was given away anew (Windows keeps a dead parent's pid)
+        above = self._above.get(row.ppid)
+        if above is None:
+            above = self._above[row.ppid] = self._line(row.ppid)
+        return [row.ppid, *(above if pid not in above else above[: above.index(pid)])]
+
+    def _line(self, pid: int) -> list[int]:
         line: list[int] = []
         row = self.table.get(pid)
         while row is not None and row.ppid > 0 and row.ppid not in line and row.ppid != pid:
             above = self.table.get(row.ppid)
             if above is not None and above.start > row.start:
-                break  # a parent is never younger: its pid was given away anew (Windows keeps a dead parent's pid)
+                break
             line.append(row.ppid)
             row = above
         return line
@@ -240,19 +266,28 @@ def suspects(family: Family, top: Row, above: Sequence[int], known: Callable[[Ro
     if not (top.sid or top.pgid):  # no sessions and groups, so no adopters either
         lost = family.strangers("lost", 0, known)
         return [row for row in lost if row.start >= top.start and not _is_above(row, top, above)]
+    return [
+        row
+        for row in _near(family, top, above, known)
+        if row.start >= top.start and not _is_above(row, top, above) and not _other_launch(family, row, top)
+    ]
+
+
+def _near(family: Family, top: Row, above: Sequence[int], known: Callable[[Row], bool]) -> list[Row]:
+    """Return the strangers that were adopted by pid 1 or an ancestor, or lead a session of their own there; found once for all siblings."""
+    key = (top.sid == top.pid, *above)
+    near = family.near.get(key)
+    if near is not None:
+        return near
     found = [r for parent in {1, *above} for r in family.strangers("adopted", parent, known)]
     line = [top, *(family.table[p] for p in above if p in family.table)]
     for own, parent in zip(line, above, strict=False):
         above_row = family.table.get(parent)
         if parent > 1 and own.sid != own.pid and above_row is not None and not is_shell(above_row.comm):
-            found += family.strangers(
-                "leaders", parent, known
-            )  # a runner that gives sessions to what it starts would have given one to the target's line
-    return [
-        row
-        for row in dict.fromkeys(found)
-        if row.start >= top.start and not _is_above(row, top, above) and not _other_launch(family, row, top)
-    ]
+            # A runner that gives sessions to what it starts would have given one to the target's line.
+            found += family.strangers("leaders", parent, known)
+    near = family.near[key] = list(dict.fromkeys(found))
+    return near
 
 
 def _is_above(row: Row, top: Row, above: Sequence[int]) -> bool:

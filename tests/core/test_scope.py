@@ -397,7 +397,7 @@ def test_suspects_are_never_ancestors_and_never_older(fam: Family, data: st.Data
     above = fam.ancestors(top.pid)
     for suspect in (*suspects(fam, top, above, nobody), *group_strangers(fam, top)):
         assert suspect.start >= top.start
-    for suspect in suspects(fam, top, above):
+    for suspect in suspects(fam, top, above, nobody):
         assert suspect.pid not in above
         assert not suspect.kernel
 
@@ -415,7 +415,7 @@ def test_program_of_the_same_launch_is_suspected(init: str) -> None:
     rows = [row(5, 1), row(9, 5, sid=5, comm="start.exe"), _launched(10, pgid=9, comm="cmd.exe")]
     rows += [_launched(11, pgid=9), _launched(12, pgid=12, sid=12)]
     fam = Family({r.pid: r for r in (row(1, 0, comm=init), *rows)})
-    assert {10, 11, 12} == {r.pid for r in suspects(fam, fam.table[10], [1])}  # known members among them
+    assert {10, 11, 12} == {r.pid for r in suspects(fam, fam.table[10], [1], nobody)}  # known members among them
 
 
 @pytest.mark.parametrize("init", ["systemd", "sh"])
@@ -424,4 +424,4 @@ def test_program_of_another_launch_is_not_suspected(init: str) -> None:
     rows = [row(5, 1), row(9, 5, sid=5, comm="start.exe"), _launched(10, pgid=9, comm="a.exe")]
     rows += [row(11, 5, sid=5, pgid=11, comm="start.exe"), _launched(12, pgid=11)]
     fam = Family({r.pid: r for r in (row(1, 0, comm=init), *rows)})
-    assert [] == [r.pid for r in suspects(fam, fam.table[10], [1]) if r.pid == 12]
+    assert [] == [r.pid for r in suspects(fam, fam.table[10], [1], nobody) if r.pid == 12]

@@ -266,15 +266,18 @@ def suspects(family: Family, top: Row, above: Sequence[int], known: Callable[[Ro
     if not (top.sid or top.pgid):  # no sessions and groups, so no adopters either
         lost = family.strangers("lost", 0, known)
         return [row for row in lost if row.start >= top.start and not _is_above(row, top, above)]
+    near = _near(family, top, above, known)
+    if not near or near[0].start < top.start:
+        return []  # the usual answer: all of them were there before it
     return [
         row
-        for row in _near(family, top, above, known)
+        for row in near
         if row.start >= top.start and not _is_above(row, top, above) and not _other_launch(family, row, top)
     ]
 
 
 def _near(family: Family, top: Row, above: Sequence[int], known: Callable[[Row], bool]) -> list[Row]:
-    """Return the strangers that were adopted by pid 1 or an ancestor, or lead a session of their own there; found once for all siblings."""
+    """Return the strangers that were adopted by pid 1 or an ancestor, or lead a session of their own there, the youngest first; found once for all siblings."""
     key = (top.sid == top.pid, *above)
     near = family.near.get(key)
     if near is not None:
@@ -286,7 +289,7 @@ def _near(family: Family, top: Row, above: Sequence[int], known: Callable[[Row],
         if parent > 1 and own.sid != own.pid and above_row is not None and not is_shell(above_row.comm):
             # A runner that gives sessions to what it starts would have given one to the target's line.
             found += family.strangers("leaders", parent, known)
-    near = family.near[key] = list(dict.fromkeys(found))
+    near = family.near[key] = sorted(dict.fromkeys(found), key=lambda row: row.start, reverse=True)
     return near
 
 

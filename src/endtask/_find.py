@@ -490,9 +490,11 @@ class Finder:
 
     def _spare(self, pin: Pin) -> Pin | None:
         """Return *pin*, or None after closing it because too many are open: an exact token finds the same process again, or nobody."""
+        if len(self._opened) == 1:
+            return pin  # one is always possible, and to ask for the limits costs more than to open it
         if not self._measured:
             self._measured = True
-            self._room = max(8, self.backend.capacity() // 2)
+            self._room = max(8, self.backend.capacity() // 2) - 1  # for the first one
         self._room -= 1
         if self._room >= 0 or not pin.exact or pin.ref.token.startswith("t"):
             return pin

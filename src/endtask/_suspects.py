@@ -27,15 +27,14 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
         return ()
 
     def known(row: Row) -> bool:
-        """Whether it is a target itself, or nobody's; the pid of a target that has exited may be somebody else's by now."""
+        """Whether it is a target itself, or one of ours; the pid of a target that has exited may be somebody else's by now."""
         before = preparer.family.table.get(row.pid) if row.pid in preparer.selected else None
-        if row.pid in preparer.own_line or (before is not None and before.start == row.start):
-            return True
-        return bool(backend.untouchable(row.pid, row.comm))  # the system started it, whoever it looks like
+        return row.pid in preparer.own_line or (before is not None and before.start == row.start)
 
     def member(row: Row) -> bool:
+        """Whether it is a member, or the system's own, whoever it looks like."""
         before = ready.rows.get(row.pid)
-        return before is not None and before.start == row.start
+        return (before is not None and before.start == row.start) or bool(backend.untouchable(row.pid, row.comm))
 
     found = []
     candidates = [r for r in _scope.suspects(family, top, ready.above, known) if not member(r)]

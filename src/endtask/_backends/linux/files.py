@@ -13,7 +13,7 @@ import time
 
 assert sys.platform == "linux"
 
-from endtask._backends.linux import descriptors, procfs, sockets
+from endtask._backends.linux import cgroups, descriptors, procfs, sockets
 from endtask.errors import AccessDeniedError, OsCallError
 
 _PID_FILE_BYTES = 4096
@@ -144,14 +144,8 @@ def network_mounts(mountinfo: bytes) -> tuple[bytes, ...]:
     for line in mountinfo.split(b"\n"):
         left, _, right = line.partition(b" - ")
         if right.startswith(_NETWORK):
-            found.append(unescape(left.split()[4]))
+            found.append(cgroups.unescape(left.split()[4]))
     return tuple(found)
-
-
-def unescape(raw: bytes) -> bytes:
-    """Return a path of mountinfo with its octal escapes resolved: a space is a backslash and 040."""
-    first, *rest = raw.split(b"\\")
-    return first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
 
 
 def _below(path: bytes, folder: bytes) -> bool:
@@ -172,7 +166,7 @@ def pid_file(path: str) -> tuple[bytes, float]:
         try:
             seen = os.fstat(fd)
             if seen.st_mode & _S_IFMT != _S_IFREG:
-                raise OsCallError("open", 0, text=f"`{path}` is no regular file")
+                raise OsCallError("open", 0, text=f"`{path}`: it is no regular file")
             raw = os.read(fd, _PID_FILE_BYTES)
         finally:
             os.close(fd)

@@ -39,11 +39,7 @@ async def wait(stop: Stop, timeout_s: float | None = None) -> bool:
 
 
 class cancel_on_stop(_loops.Canceller):  # noqa: N801  # used like a function
-    """Cancel what is in this block when somebody asks; the block then ends without an error.
-
-        async with cancel_on_stop(stop):
-            await serve_forever()
-        # here: stopped
+    """Cancel what is in the block of `async with cancel_on_stop(stop):` when somebody asks; the block then ends without an error.
 
     Attributes:
         cancelled: Whether that has happened.

@@ -25,12 +25,7 @@ async def wait(stop: Stop, timeout_s: float | None = None) -> bool:
 
 
 class cancel_on_stop(_loops.Scope):  # noqa: N801  # used like a function
-    """A cancel scope that somebody's request cancels.
-
-    with cancel_on_stop(stop):
-        await serve_forever()
-    # here: stopped
-    """
+    """A cancel scope that somebody's request cancels: `with cancel_on_stop(stop): ...`, which gives the scope, and ends without an error."""
 
     _library = anyio
     if TYPE_CHECKING:

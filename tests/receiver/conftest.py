@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import select
+import shutil
 import signal
+import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
+
+from .lab import LIMIT_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 collect_ignore_glob: list[str] = []
 if sys.platform == "win32":
@@ -19,3 +30,27 @@ def default_dispositions() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="module")
+def display() -> Iterator[str]:
+    """A screen in memory."""
+    if importlib.util.find_spec("tkinter") is None:
+        pytest.skip("this Python has no tkinter")
+    if shutil.which("Xvfb") is None:
+        pytest.skip("there is no Xvfb")
+    reader, writer = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writer), "-nolisten", "tcp", "-screen", "0", "320x240x24"],
+        pass_fds=[writer],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writer)
+    try:
+        if not select.select([reader], [], [], LIMIT_S)[0]:
+            pytest.skip("Xvfb does not start here")
+        yield ":" + os.read(reader, 16).decode().strip()
+    finally:
+        os.close(reader)
+        server.terminate()
+        server.wait()

@@ -400,6 +400,8 @@ class Job:
             self.rest_at = None
             return self._ask(self._open())
         over = now >= self.step_ends and self.step + 1 < len(self.policy.steps)
+        if over and self.policy.steps[self.step + 1].request.forced:
+            return self._next_step(now)  # whatever a look would show, and it may take its time
         if (over and self._sees()) or (self.look_at is not None and now >= self.look_at):
             return [Look()]
         return self._next_step(now) if over else []

@@ -236,9 +236,9 @@ class Preparer:
 
         if all(s.request.forced and s.request.kind == "terminate" for s in self.policy.steps):
             return ()
-        facts = self.backend.facts(ready.pins[pid], self.family.table, company=False)
+        facts = self.backend.facts(ready.pins[pid], self.family.table, company=False, part="ladder")
         if needs_company(facts, self.policy):
-            facts = self.backend.facts(ready.pins[pid], self.family.table)
+            facts = self.backend.facts(ready.pins[pid], self.family.table, part="ladder")
         ready.seen[pid] = facts
         ready.ladders[pid] = ladder(facts, self.policy, list(ready.pins)).rungs
         return ready.ladders[pid]

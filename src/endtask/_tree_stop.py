@@ -211,9 +211,9 @@ class TreeStop:
         pids = self.tree.pids()
         for member in living:
             pid = member.ref.pid
-            facts = self.backend.facts(self.entry.ready.pins[pid], table, company=False)
+            facts = self.backend.facts(self.entry.ready.pins[pid], table, company=False, part="ladder")
             if needs_company(facts, self.policy):
-                facts = self.backend.facts(self.entry.ready.pins[pid], table)
+                facts = self.backend.facts(self.entry.ready.pins[pid], table, part="ladder")
             self.entry.ready.seen[pid] = facts
             rungs = list(ladder(facts, self.policy, pids).rungs)
             if member is self.entry.job.target:

@@ -267,6 +267,7 @@ class WindowsFacts(Record):
         package: Full name of its package, empty for an ordinary program.
         in_job: Whether it is in a job object; None if unknown.
         receiver: Whether it listens to endtask's stop event; None if that could not be asked.
+        acknowledges: Whether such a listener can say that it has heard; None where it does not listen, or that could not be asked.
         suspended: Whether all of its threads are suspended; None if unknown.
         wine: Whether this is Wine, which answers some questions in its own way.
     """
@@ -292,6 +293,7 @@ class WindowsFacts(Record):
     package: str = ""
     in_job: bool | None = None
     receiver: bool | None = None
+    acknowledges: bool | None = None
     suspended: bool | None = None
     wine: bool = False
 

@@ -63,9 +63,18 @@ def name(ref: PidRef) -> str:
 
 def present(ref: PidRef) -> bool | None:
     """Return whether a process listens to its stop event, None if that could not be asked (denied)."""
+    return _is_there(name(ref))
+
+
+def can_acknowledge(ref: PidRef) -> bool | None:
+    """Return whether a process that listens has the event by which it says that it heard; None if that could not be asked (denied)."""
+    return _is_there(name(ref) + _ACK)
+
+
+def _is_there(event: str) -> bool | None:
     denied = False
     for space in _SPACES:
-        opened = _open(space + name(ref), kernel32.SYNCHRONIZE)
+        opened = _open(space + event, kernel32.SYNCHRONIZE)
         if isinstance(opened, Handle):
             opened.close()
             return True

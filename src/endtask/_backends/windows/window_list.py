@@ -62,6 +62,7 @@ _TEXT = 1024  # characters; longer titles are cut
 _CLASS = 257  # WNDCLASS, lpszClassName: at most 256
 _ROUNDS = 3
 _PROBE_MS = 350
+_AGAIN_MS = 20  # for a thread that did not answer before
 _PROBES_S = 0.9  # for all threads of a process together
 _BUTTON_KIND = 0x0F  # BS_TYPEMASK
 _PUSH_BUTTONS = frozenset(
@@ -114,6 +115,14 @@ def app_pid(frame: int) -> int:
     return owner_pid(app) if app else 0
 
 
+def _frames() -> list[int]:
+    """Return the frames around packaged apps; found by their class, because to ask every window for its class costs more than all the rest."""
+    found: list[int] = []
+    while window := user32.FindWindowExW(None, found[-1] if found else None, _FRAME, None):
+        found.append(window)
+    return found
+
+
 def _collect(call: str, enumerate_with: Callable[[object], bool]) -> list[int]:
     found: list[int] = []
 
@@ -137,7 +146,8 @@ def windows(pid: int) -> tuple[Window, ...]:
     Raises:
         OsCallError: We have no desktop whose windows we may list; nothing is known about the windows of anybody then.
     """
-    seen = [_read(h, message_only=False) for h in top_level() if belongs_to(h, pid)]
+    inside = [h for h in _frames() if app_pid(h) == pid]
+    seen = [_read(h, message_only=False) for h in top_level() if owner_pid(h) == pid or h in inside]
     seen += [_read(h, message_only=True) for h in message_only() if owner_pid(h) == pid]
     return tuple(_with_role(w, seen) for w in seen)
 
@@ -280,11 +290,16 @@ def ask(window: int, message: int, w: int, l: int, timeout_ms: int) -> tuple[int
     return None, last_error() or TIMED_OUT
 
 
-def hung(seen: Iterable[Window]) -> bool | None:
+def hung(seen: Iterable[Window], known: set[int] | None = None) -> bool | None:
     """Return whether the windows that a person sees do not answer; None when there is no window, or nobody may ask.
 
     One question to each thread, less than a second for all of them: a window that is only busy for that long counts as hung as well.
+
+    Args:
+        seen: The windows of a process.
+        known: Threads that did not answer when they were last asked, kept up to date here: they get a short time to show that they answer again.
     """
+    known = set() if known is None else known
     own = [w for w in seen if w.role in ("main", "owned", "tool", "dialog", "hidden")]
     deadline = time.monotonic() + _PROBES_S
     answered: set[int] = set()
@@ -296,9 +311,11 @@ def hung(seen: Iterable[Window]) -> bool | None:
         left_ms = int((deadline - time.monotonic()) * 1000)
         if left_ms <= 0:
             break
-        answer = _answers(window.handle, min(_PROBE_MS, left_ms))
+        answer = _answers(window.handle, min(_AGAIN_MS if window.thread in known else _PROBE_MS, left_ms))
         if answer is False:
+            known.add(window.thread)
             return True
+        known.discard(window.thread)
         if answer:
             answered.add(window.thread)  # else it is gone since it was listed, and the next one of its thread is asked
     return False if answered else None

@@ -112,7 +112,7 @@ class Canceller:
     """Decides when a block is cancelled; how, is the loop's business."""
 
     def __init__(self, stop: Stop, when: str = "asked") -> None:
-        """Prepare.
+        """Say what hears, and when to cancel.
 
         Args:
             stop: What hears.

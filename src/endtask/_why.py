@@ -286,6 +286,8 @@ def advice(word: Outcome, pid: int, found: Sequence[Reason], job: Job) -> str:
             return reason.next
     if word == "not-permitted":
         return _PERMISSION
+    if word == "unreachable":
+        return f"`endtask look {pid}` says what it can hear"
     if word == "running" and job.policy.steps:
         forced = any(m.forced for m in job.members)
         return "" if forced else by_force(pid)

@@ -236,11 +236,11 @@ class FakeBackend(SignalsOnly):
         self._note("pin")
         process = self.processes.get(pid)
         if process is None:
-            raise GoneError("pidfd_open", 3, pid, text="no such process")
+            raise GoneError("pidfd_open", 3, pid)
         if process.denied:
             raise AccessDeniedError("pidfd_open", 1, pid, text="operation not permitted")
         if token and token != process.token:
-            raise GoneError("pidfd_open", 3, pid, text=f"{pid} is another process now")
+            raise GoneError("pidfd_open", 3, pid, text="the pid belongs to another process by now")
         pin = FakePin(self, process)
         self.pins.add(pin)
         return pin

@@ -7,6 +7,7 @@ What differs between the systems lies in `run_posix.py` and `run_windows.py`.
 
 from __future__ import annotations
 
+import os
 import sys
 
 if sys.platform == "win32":
@@ -59,7 +60,8 @@ def _run(parsed: Parsed, policy: Policy, console: Console, write: Writer | None)
             console.complain(text, f"it is looked for in PATH; {system.SHELL}")
             return NOT_FOUND
         except OSError as error:
-            console.complain(f"`{parsed.words[0]}` cannot be started: {error.strerror}")
+            why = "it is a directory" if os.path.isdir(parsed.words[0]) else error.strerror
+            console.complain(f"`{parsed.words[0]}` cannot be started: {why}")
             return NOT_STARTED
         try:
             with command:

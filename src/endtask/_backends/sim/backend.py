@@ -296,11 +296,11 @@ class SimBackend(SignalsOnly):
             raise OsCallError("pidfd_open", _EINVAL, pid)
         process = self.system.table.get(pid)
         if process is None:
-            raise GoneError("pidfd_open", _ESRCH, pid, text="there is no such process")
+            raise GoneError("pidfd_open", _ESRCH, pid)
         if "no-pin" in process.flags:
             raise AccessDeniedError("pidfd_open", _EPERM, pid, text="operation not permitted")
         if token and token != self._token(process):
-            raise GoneError("pidfd_open", _ESRCH, pid, text=f"{pid} is another process now")
+            raise GoneError("pidfd_open", _ESRCH, pid, text="the pid belongs to another process by now")
         if len(self.pins) >= self.system.world.capacity + 8:
             raise OsCallError("pidfd_open", _EMFILE, pid, text="too many open files")
         pin = SimPin(self, process, PidRef(pid, token or self._token(process)))

@@ -288,11 +288,13 @@ def pid_file(path: str) -> tuple[bytes, float]:
         try:
             seen = os.fstat(fd)
             if seen.st_mode & _S_IFMT != _S_IFREG:  # `NUL`, `CON`, a pipe
-                raise OsCallError("open", 0, text=f"`{path}` is no regular file")
+                raise OsCallError("open", 0, text=f"`{path}`: it is no regular file")
             raw = os.read(fd, _PID_FILE_BYTES)
         finally:
             os.close(fd)
     except PermissionError as exc:
+        if os.path.isdir(path):  # EACCES as well: the C library opens no folder
+            raise OsCallError("open", 0, text=f"`{path}`: it is no regular file") from exc
         raise AccessDeniedError("open", exc.errno or 0, text=f"`{path}`: {exc.strerror}") from exc
     except ValueError as exc:  # a NUL in the name
         raise OsCallError("open", 0, text=f"{path!a} is no file name") from exc

@@ -58,6 +58,7 @@ def diagnose(
     if not found and "EXIT_PROCESS" in asked:
         text = f"ExitProcess runs in {who} and comes to no end: one of its DLLs waits, perhaps for a thread that is cut"
         found.append(Reason("exit-hangs", text, certain=False, next=f"`endtask stop {pid} --now`", pid=pid))
+    found = found or _unacknowledged(before, asked, who, pid)
     if not found and asked & CONSOLE_EVENTS:
         found.append(_heard(receipts, who, pid))
     return list(dict.fromkeys(found))  # a program that asks the same question twice shows two dialogs that look alike
@@ -74,6 +75,14 @@ def _ending(windows: WindowsFacts, asked: set[str], who: str, pid: int, *, heard
         text = f"{who} says that it has heard the stop event, and is ending"
         found.append(Reason("heard", text, next=_MORE_TIME, pid=pid))
     return found
+
+
+def _unacknowledged(before: WindowsFacts | None, asked: set[str], who: str, pid: int) -> list[Reason]:
+    if asked != {"STOP_EVENT"} or before is None or not before.receiver or before.acknowledges:
+        return []
+    text = f"{who} listens to the stop event and cannot say that it has heard it: it is cleaning up, or deaf"
+    more = f"{_MORE_TIME}, or ask it in another way: `endtask stop {pid} --plan ctrl-c/10`"
+    return [Reason("unacknowledged", text, certain=False, next=more, pid=pid)]
 
 
 def _heard(receipts: Sequence[Receipt], who: str, pid: int) -> Reason:

@@ -267,10 +267,8 @@ class TreeStop:
             return []
         job, at_s = self.entry.job, self.backend.now() - self.started_at
         if request.kind == "group":
-            from endtask._diagnosis import CONSOLE_EVENTS
-
-            if any(r.status == "delivered" and r.request in CONSOLE_EVENTS for r in member.receipts):
-                return []  # it has heard one event of the console, and a second could end it in the middle of its clean-up
+            if self._may_clean_up(member):
+                return []
             return job.receipt(member, self.tree.ask_group(at_s), self.backend.now())
         if request.kind == "stdin" and self.stdin is not None:
             return job.receipt(member, self._end_input(request, at_s), self.backend.now())
@@ -278,6 +276,17 @@ class TreeStop:
         for receipt in deliver(self.backend, self.entry.ready.pins[member.ref.pid], request, at_s):
             actions += job.receipt(member, receipt, self.backend.now())
         return actions
+
+    def _may_clean_up(self, member: JobMember) -> bool:
+        """Whether it has heard an event of the console, or may have heard its stop event: a second event could end it in the middle of its clean-up."""
+        from endtask._diagnosis import CONSOLE_EVENTS
+        from endtask._ladder import listens_silently
+
+        delivered = {r.request for r in member.receipts if r.status == "delivered"}
+        if delivered & CONSOLE_EVENTS:
+            return True
+        before = self.entry.ready.seen[member.ref.pid].windows
+        return "STOP_EVENT" in delivered and before is not None and listens_silently(before)
 
     def _end_input(self, request: Request, at_s: float) -> Receipt:
         assert self.stdin is not None, "asked for only with a pipe"

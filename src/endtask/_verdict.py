@@ -99,12 +99,17 @@ def observe(backend: Backend, entry: Entry, member: JobMember) -> Observed:
 
     First the facts and then whether it has said that it heard: the other way round an answer in between would look like a program that does nothing.
     """
-    pin, asked = entry.ready.pins[member.ref.pid], bool(member.receipts)
-    facts = backend.facts(pin, part="state" if asked else "all")
+    pin = entry.ready.pins[member.ref.pid]
+    # Of who was asked, or is left to the target, only the state counts; of others also why they were not asked.
+    judged = not member.receipts and not (member.managed and entry.job.target.concerns_us)
+    facts = backend.facts(pin, company=False, part="ladder" if judged else "state")
     if facts.windows is None:
         return Observed(facts)
     from endtask._diagnosis import BLOCKING, diagnose  # only Windows has windows to look at
+    from endtask._ladder import needs_company
 
+    if judged and needs_company(facts, entry.job.policy):
+        facts = backend.facts(pin, part="ladder")
     before = entry.ready.seen.get(member.ref.pid)
     member.heard = backend.heard(pin, member.receipts)
     earlier = before.windows if before is not None else None

@@ -20,6 +20,7 @@ The protocol, of which this file is the sender's half:
    PulseEvent is never used (its page: unreliable).
 4. A process that listens may create a second event of the same kind, name and security with `.ack` behind it, and sets it when it has heard the request.
    It should do so within half a second. The sender opens it with SYNCHRONIZE and never sets it.
+   While it is there and not set, the process has not heard; of a process without it nobody can tell a deaf one from one that is cleaning up (`_ladder.py`).
 5. No data is carried. A deadline or a reason needs another channel.
 
 Rejected: the pid alone (a stranger can inherit it), an auto-reset event (the first of several waiters takes the request away from the others),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import random
 import re
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from endtask_receiver import Policy, fake, listen
 
 from .lab import LIMIT_S, Program
 
@@ -337,6 +341,27 @@ def test_the_test_of_the_documentation_passes() -> None:
     assert len(tests) == 2
     for test in tests:
         test()
+
+
+PAGES = ("howto/receiver.md", "howto/keyboard-interrupt.md", "howto/receiver-migration.md", "reference/receiver.md")
+
+
+@pytest.mark.parametrize("page", [*PAGES, "../README.md"])
+def test_the_pages_name_only_what_there_is(page: str) -> None:
+    """What stands between the examples: methods of `stop`, arguments of `listen`, functions of the modules, lines of Python."""
+    text = (DOCS / page).read_text()
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        compile(block, page, "exec")
+    with fake() as stop:
+        missing = [name for name in re.findall(r"\bstop\.(\w+)", text) if not hasattr(stop, name)]
+    for call in re.findall(r"(?<![\w.])listen\(([^()]*)\)", text):
+        missing += set(re.findall(r"(\w+)=", call)) - set(inspect.signature(listen).parameters)
+    for call in re.findall(r"\bPolicy\(([^()]*)\)", text):
+        missing += set(re.findall(r"(\w+)=", call)) - set(inspect.signature(Policy).parameters)
+    for module, name in re.findall(r"`(?:[^`]* )?(aio|anyio_|children|gui|trio_|workers)\.(\w+)", text):
+        if not hasattr(importlib.import_module(f"endtask_receiver.{module}"), name):
+            missing.append(name)
+    assert not missing
 
 
 def test_every_example_is_tested_and_shown() -> None:

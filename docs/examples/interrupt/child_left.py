@@ -6,23 +6,25 @@ import os
 import random
 import signal
 import subprocess
+import time
 
 reader, writer = os.pipe()  # the children read until we are gone
 signal.signal(signal.SIGALRM, signal.default_int_handler)  # a timer in place of the user's Ctrl+C
 
 
-def have_children() -> bool:
-    """Return whether a child of ours runs."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return False
+def child_runs_on() -> bool:
+    """Return whether a child of ours runs on; one that was killed is gone in a moment."""
+    for _ in range(50):
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return False
+        time.sleep(0.01)
     return True
 
 
 requests = 0
-while not have_children():
+while not child_runs_on():
     requests += 1
     try:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(100e-6, 3e-3))

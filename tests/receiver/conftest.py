@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 collect_ignore_glob: list[str] = []
 if sys.platform == "win32":
     collect_ignore_glob += ["test_posix.py", "test_fork.py", "test_moments.py", "test_storm.py", "test_blocking.py"]
+    collect_ignore_glob += ["test_examples.py"]  # tests/windows has those of Windows
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,5 @@ with listen() as stop:
             stop.checkpoint()
     except StopRequested:
         print("saved")
-    stop.finish(
-        "status"
-    )  # 128 + the number of the signal; without a word: death by the signal, which a shell shows as the same number
+    # 128 + the number of the signal. Without the word: death by the signal, which a shell shows as the same number.
+    stop.finish("status")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from endtask_receiver._stop import Stop
 
 RESERVE_S = 1.0
+_TURN_S = 0.5
 _SHARE = 0.2  # of all the time; of a short one, a second would be too much
 
 
@@ -47,6 +48,7 @@ class Pace:
         asked: Callable[[], object],
         cut: Callable[[], object],
         over: Callable[[], object],
+        turn: Callable[[], object] | None = None,
         reserve_s: float = RESERVE_S,
     ) -> None:
         """Begin to follow; `close` ends it.
@@ -56,10 +58,12 @@ class Pace:
             asked: Called when somebody asks.
             cut: Called when what still runs must be cut: at a second request, or when the time to drain is over.
             over: Called when the deadline has passed.
+            turn: Called every now and then in between, for those who can only look how far they are.
             reserve_s: See `left_to_drain`.
         """
         self._stop = stop
         self._asked, self._cut, self._over = asked, cut, over
+        self._turn = turn
         self._reserve_s = reserve_s
         self._bell = allocate_lock()
         self._bell.acquire()
@@ -101,7 +105,9 @@ class Pace:
             seconds = left()
             if seconds <= 0:
                 return True
-            self._bell.acquire(timeout=min(seconds, TIMEOUT_MAX))
+            self._bell.acquire(timeout=min(seconds, TIMEOUT_MAX if self._turn is None else _TURN_S))
+            if self._turn is not None:
+                self._turn()
         return False
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tests.receiver.lab import LIMIT_S, Program
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from typing_extensions import Self
@@ -35,6 +36,15 @@ def ends_whole(program: Program, status: int) -> list[str]:
         if not more:
             return data.decode().splitlines()
         data += more
+
+
+def begun(program: Program, wait: Callable[[], object]) -> None:
+    """Wait until a program is there; it is ended if it does not come so far."""
+    try:
+        wait()
+    except BaseException:
+        program.__exit__()
+        raise
 
 
 class Gate:

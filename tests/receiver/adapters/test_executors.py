@@ -14,7 +14,7 @@ from endtask_receiver import Policy, Stop
 from endtask_receiver.adapters.executors import Processes, Threads, WorkLeftError
 from tests.receiver.lab import LIMIT_S, Program
 
-from .lab import ends_whole
+from .lab import begun, ends_whole
 
 if TYPE_CHECKING:
     from .lab import Gate
@@ -78,6 +78,9 @@ class Pool(Program):
         program.write_text(CODE)
         name, _, context = kind.partition(" ")
         super().__init__(program, name, gate.path, str(grace_s), pending, context or "-", *words)
+        begun(self, self._wait)
+
+    def _wait(self) -> None:
         assert sorted(self.line() for _ in range(3)) == ["submitted", "work", "work"]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.receiver.lab import LIMIT_S, Program
 
-from .lab import Client, ends_whole, refused
+from .lab import Client, begun, ends_whole, refused
 
 if TYPE_CHECKING:
     from .lab import Gate
@@ -58,7 +58,7 @@ class Server(Program):
         }
         code = "from gunicorn.app.wsgiapp import run; run()"
         super().__init__(code, "-c", str(config), *words, "wsgi:application", env=env)
-        self.expect("started", "started")
+        begun(self, lambda: self.expect("started", "started"))
 
 
 KINDS = {"sync": ("--worker-class", "sync"), "gthread": ("--worker-class", "gthread", "--threads", "8")}

@@ -15,7 +15,7 @@ from endtask_receiver import Stop
 from endtask_receiver.adapters.pools import Pool, PoolEndedError
 from tests.receiver.lab import LIMIT_S, Program
 
-from .lab import ends_whole
+from .lab import begun, ends_whole
 
 if TYPE_CHECKING:
     from .lab import Gate
@@ -76,7 +76,7 @@ class Jobs(Program):
         program = Path(gate.path).with_name("program.py")
         program.write_text(CODE)
         super().__init__(program, gate.path, str(grace_s), pending, context, way)
-        self.expect("work", "work")
+        begun(self, lambda: self.expect("work", "work"))
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])

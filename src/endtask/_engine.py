@@ -39,7 +39,7 @@ _RESPAWN_LOOK_S = 0.025
 _LONGEST_PAUSE_S = 0.25  # between two looks at the process table, however long one took
 _ROUNDS = 100  # of force and scans before the clock is read again
 _SPARE = 16  # descriptors that must be free before one more waiting target is begun
-_SLICE_S = 0.01  # of beginning with targets before exits and deadlines of those that were begun are looked at
+_SLICE_S = 0.01  # of beginning with targets, or of looks, before exits and deadlines are looked at
 
 
 class Run:
@@ -392,7 +392,8 @@ class Run:
     # ------------------------------------------------------------------ for several jobs at once
 
     def _look_around(self) -> None:
-        """Carry out force, looks and scans, in this order: a look at a window that does not answer takes its time."""
+        """Carry out force, looks and scans, in this order: a look at a window that does not answer takes its time, and two hundred looks do."""
+        until = self.backend.now() + _SLICE_S
         for _round in range(_ROUNDS):  # a tree that is born faster than it is looked at must not keep us from the clock
             if self._to_force:
                 entries, self._to_force = self._to_force, []
@@ -401,7 +402,7 @@ class Run:
                         self._force(entry)
             elif self._to_look:
                 self._look(next(iter(self._to_look)))
-                if self._timers and self._timers[0][0] <= self.backend.now():
+                if self.backend.now() >= until:
                     return
             elif self._to_scan and self.backend.now() >= self._next_scan:
                 self._scan()

@@ -120,7 +120,7 @@ def test_many_targets_are_asked_only_what_their_ladders_need(lab: Lab, monkeypat
         counts["image_of_file"] == 1
     )  # they run one program; `inject` looks at the file only of those that have windows
     assert counts["read"] / MANY < 50  # of other processes' memory
-    assert counts["windows"] / MANY <= 5  # before, at the request, at each of two looks, for the verdict
+    assert counts["windows"] <= MANY  # of all windows, by `inject`; the rest shares pictures
 
 
 def test_nobody_is_waited_for_before_the_first_request(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

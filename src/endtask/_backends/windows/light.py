@@ -3,7 +3,8 @@
 `look` may take a tenth of a second for a process, a stop of two hundred programs may not. So what is shown and decides nothing is not asked here
 (ports, who looks after it, arguments, the job, who else is on its console), and what is asked is asked in the way that costs least:
 
-- The picture of all processes, the list of services and the header of a program's file may be a moment old. A process that is younger than that is asked about anew.
+- The pictures of all processes and of all windows, the list of services and the header of a program's file may be a moment old.
+  A process that is younger than that is asked about anew.
 - Nobody is waited for before the first request: whether a window answers says nothing about how its program is asked.
 - The runtime is read where console events are chosen by it, from the process's own list of what it has loaded.
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from endtask._backends.windows.images import Image
     from endtask._backends.windows.reader import TableReader
     from endtask._backends.windows.table import Snapshot
-    from endtask.model import Row, Service
+    from endtask.model import Row, Service, Window
 
 _TABLE_S = {"ladder": 1.0, "state": 0.25}  # how old a picture of all processes may be
 _HEADER_S = 10.0  # how long the header of a program's file is remembered
@@ -181,6 +182,9 @@ class _Look(Look):
             return self.ask("windows.runtime", lambda: images.module_paths(handle), ()) if needed else ()
         self.parameters = little.parameters
         return little.names
+
+    def _all_windows(self) -> tuple[Window, ...]:
+        return self.reader.windows_now().of(self.pin.ref.pid)
 
     def _services(self) -> tuple[Service, ...]:
         """Return its services; the list of all of them does for many, but not for who is younger than it."""

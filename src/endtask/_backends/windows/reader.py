@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from endtask._backends.windows.light import Headers
     from endtask._backends.windows.memory import Parameters
     from endtask._backends.windows.traits import Ourselves
+    from endtask._backends.windows.window_list import Picture
     from endtask.model import Facts, Listener, Row, SignalSets
 
 _MARK = "ENDTASK_MARK="
@@ -46,6 +47,7 @@ class TableReader:
         self.users = Users()
         self.hung: set[int] = set()
         self._headers: Headers | None = None
+        self._picture: Picture | None = None
         self._ourselves: Ourselves | None = None
         self._services: tuple[float, dict[int, tuple[str, ...]]] = (-_SERVICES_FRESH_S, {})
         self._sessions: dict[int, str] = {}
@@ -92,6 +94,19 @@ class TableReader:
 
             self._headers = Headers()
         return self._headers
+
+    def windows_now(self) -> Picture:
+        """Return the windows of our desktop: as they are, or, where there are many, as they were a moment ago.
+
+        Raises:
+            OsCallError: We have no desktop whose windows we may list.
+        """
+        last = self._picture
+        if last is None or time.perf_counter() >= last.good_until:
+            from endtask._backends.windows.window_list import Picture
+
+            last = self._picture = Picture()
+        return last
 
     def host(self) -> dict[str, str]:
         """Return host name, version of Windows, and our session."""

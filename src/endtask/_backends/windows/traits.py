@@ -235,9 +235,12 @@ class Look:
         if self.row.desktop_session != us.session:
             self.unknown["windows.windows"] = "its windows are in another session, where we cannot see them"
             return ()
+        return self.ask("windows.windows", self._all_windows, ())
+
+    def _all_windows(self) -> tuple[Window, ...]:
         from endtask._backends.windows import desktop
 
-        return self.ask("windows.windows", lambda: desktop.windows(self.pin.ref.pid), ())
+        return desktop.windows(self.pin.ref.pid)
 
     def _ignores_ctrl_c(self) -> bool | None:
         return None if self.parameters is None else bool(self.parameters.console_flags & memory.IGNORES_CTRL_C)

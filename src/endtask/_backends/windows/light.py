@@ -8,7 +8,7 @@
 - Nobody is waited for before the first request: whether a window answers says nothing about how its program is asked.
 - The runtime is read where console events are chosen by it, from the process's own list of what it has loaded.
 
-The figures are in the documentation (performance); a test counts the calls.
+A test counts the calls.
 """
 
 from __future__ import annotations

@@ -457,7 +457,7 @@ class Preparer:
         launcher = row.ppid > 1 and row.ppid in self.own_line
         if launcher and name not in _RESTARTERS and self.policy.watch_s is None:
             return Origin(row.ppid, name, 0.0, "its parent is the one who asks", None)
-        facts = self.backend.facts(ready.pins[row.pid], self.family.table)
+        facts = self.backend.facts(ready.pins[row.pid], self.family.table, company=False)
         arguments = self.backend.command_line(row.ppid) or ()
         shell = name.lower() in _LAUNCH_PADS or (is_shell(name, arguments) and not runs_script(name, arguments))
         watch_s, because = respawn_watch(facts, self.policy, launcher=launcher, shell=shell)

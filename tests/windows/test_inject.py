@@ -441,6 +441,24 @@ def test_a_call_that_does_not_come_back_is_given_up(lab: Lab, monkeypatch: pytes
     assert target.wait_exit() == STOPPED_BY_ITSELF  # the call went on, and reached whom it was for
 
 
+GIVES_UP = """
+import os, threading
+from endtask._backends.windows import handles, inject, remote_thread
+from endtask._backends.windows.winapi import kernel32
+from endtask.model import Request
+remote_thread.LIMIT_MS = 50
+kernel32.CreateRemoteThread = lambda *_: threading.Event().wait()
+with handles.open_pin(os.getppid()) as pin:
+    print(inject.send_inject(pin, Request("CTRL_C", "inject", 0), 0.0).status)
+"""
+
+
+def test_a_call_that_never_comes_back_keeps_nobody_from_leaving() -> None:
+    """The thread that waits in it lives only as long as its program."""
+    done = subprocess.run([sys.executable, "-c", GIVES_UP], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["failed"]
+
+
 @pytest.mark.parametrize("attempt", range(5))
 def test_a_process_that_ends_at_that_moment_keeps_nobody_waiting(lab: Lab, attempt: int) -> None:
     """As near as a test gets to it: it is ended while it is asked."""

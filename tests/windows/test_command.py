@@ -60,11 +60,6 @@ def test_verbs_that_only_look_say_who_it_is(child: Child) -> None:
     assert child.popen.poll() is None
 
 
-def test_demonstration_of_signals_is_refused_where_there_are_none() -> None:
-    """With a sentence, not with a fault."""
-    assert "signals" in endtask("demo", check=3)
-
-
 def test_question_that_needs_no_window_loads_no_window_manager(child: Child) -> None:
     """Loading user32.dll makes a console program one of the desktop's."""
     code = (

@@ -176,7 +176,7 @@ VERBS: tuple[Verb, ...] = (
         "demo",
         "",
         "start sample programs, stop and explain them live",
-        "Uses only programs that it starts itself, and ends them all, with proof. Takes less than half a minute. It shows signals, so it is not for Windows.",
+        "Uses only programs that it starts itself, and ends them all, with proof. Takes about half a minute.",
     ),
     Verb(
         "schema",

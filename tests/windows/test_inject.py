@@ -112,6 +112,25 @@ def test_a_handler_that_takes_the_event_and_lives_is_told_from_the_thread(lab: L
     assert target.heard(f"control {request_.number}") == 1
 
 
+def test_a_thread_that_ended_with_its_process_says_nothing_of_handlers(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the status of the process, 0 of a program that has just left by its own handler, while its handle does not tell of the end yet."""
+
+    class Back(inject.Patience):
+        def is_back(self, _thread: int) -> bool:
+            return True
+
+    def ended(_thread: int, code: object) -> bool:
+        code._obj.value = 0  # type: ignore[attr-defined]  # what `byref` refers to
+        return True
+
+    target = lab.start("etconsole", "true", flags=NO_WINDOW)
+    monkeypatch.setattr(kernel32, "GetExitCodeThread", ended)
+    with handles.open_pin(target.pid) as pin:
+        assert inject._hint(pin, 0, CTRL_CLOSE.number, Back()) == " (back with exit code 0)"
+
+
 def test_a_slow_handler_is_not_waited_for(lab: Lab) -> None:
     """The engine has other targets."""
     target = lab.start("etconsole", "slow", 1500)

@@ -242,9 +242,8 @@ def _hint(pin: WindowsPin, thread: int, number: int, patience: Patience) -> str:
     if handles.has_exited(pin) or not kernel32.GetExitCodeThread(thread, ctypes.byref(code)):
         return ""
     took = _took(number, code.value, wine=ntdll.wine_get_version is not None)
-    if took is None:
-        return f" (back with exit code {code.value})"
-    return f" ({'a handler took it' if took else 'no handler took it'}: exit code {code.value})"
+    # The other way round nothing is sure: the threads of a process that ends have its status, a moment before its handle tells of the end.
+    return f" (a handler took it: exit code {code.value})" if took else f" (back with exit code {code.value})"
 
 
 def _took(number: int, code: int, *, wine: bool) -> bool | None:

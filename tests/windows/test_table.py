@@ -8,6 +8,8 @@ assert sys.platform == "win32"
 
 import ctypes
 import os
+import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -293,3 +295,26 @@ def test_child_that_has_not_begun_is_named_and_never_taken_for_nobody(
     assert target.outcome != "stopped"
     assert any(str(child.pid) in r.text and "Wine has not begun it yet" in r.text for r in target.reasons)
     assert child.running
+
+
+def test_pictures_of_a_machine_on_which_programs_start_show_true_times() -> None:
+    """On Wine every program that starts is without a creation time for a moment; no picture and no pin takes that for one."""
+    began = handles.now_filetime()
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        children.extend(subprocess.Popen([sys.executable, "-I", "-S", "-c", ""]) for _ in range(10))
+
+    starter = threading.Thread(target=start)
+    starter.start()
+    times: dict[int, set[int]] = {}
+    while starter.is_alive():
+        picture = table.take()
+        assert picture.unborn == []
+        for pid in picture.pids():
+            times.setdefault(pid, set()).add(picture.created(pid))
+    for child in children:
+        with handles.open_pin(child.pid) as pin:
+            assert began <= pin.created <= handles.now_filetime()
+            assert pin.created in times.get(child.pid, {pin.created})
+        child.wait()

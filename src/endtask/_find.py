@@ -575,7 +575,8 @@ _NO_FILE = 2  # ENOENT, and ERROR_FILE_NOT_FOUND
 
 def _wrong(exc: OsCallError, path: str) -> str:
     """Return what is wrong with a file whose name has been said already."""
-    return "there is no such file" if exc.code == _NO_FILE else exc.text.removeprefix(f"`{path}`: ")
+    text = "there is no such file" if exc.code == _NO_FILE else exc.text.removeprefix(f"`{path}`: ")
+    return text[:1].lower() + text[1:]  # strerror(3) begins a sentence
 
 
 def _number(digits: str, word: str, limit: int) -> int:

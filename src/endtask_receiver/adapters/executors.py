@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 PENDING = ("finish", "cancel")
-_SOON_S = 1.0  # a bound: the executor's own thread needs microseconds
+_SOON_S = 0.2  # a bound: it takes microseconds, but for a job that begins just then
 
 
 class WorkLeftError(RuntimeError):
@@ -55,7 +55,12 @@ class WorkLeftError(RuntimeError):
 
 
 class _Jobs:
-    """What an executor has taken on and has not done yet, and what a stop means to it."""
+    """What an executor has taken on and has not done yet, and what a stop means to it.
+
+    Attributes:
+        canceller: The thread that cancels jobs for us.
+        over: Whether the deadline is over.
+    """
 
     def __init__(
         self,
@@ -72,7 +77,10 @@ class _Jobs:
         self._cancel = pending == "cancel"
         self._give_up = give_up
         self._end = end
+        self.canceller = 0
         self._open: set[Future[Any]] = set()
+        self._fresh: set[Future[Any]] = set()  # nobody else can have cancelled them yet
+        self._waiting: set[Future[Any]] = set()
         self._total = 0
         self._refusing = False
         self._changed = threading.Condition()
@@ -87,8 +95,10 @@ class _Jobs:
                 if not self._refusing:
                     raise
             else:
+                self._fresh.add(future)
                 self._open.add(future)
                 future.add_done_callback(self._done)
+                self._fresh.discard(future)
                 return future
         refused: Future[T] = Future()
         refused.cancel()
@@ -96,16 +106,19 @@ class _Jobs:
         return refused
 
     def _done(self, future: Future[Any]) -> None:
+        cancelled = future.cancelled()
+        if cancelled and (threading.get_ident() == self.canceller or future in self._fresh):
+            # The executor has forgotten it already, and would tell nobody: `wait` and `as_completed` hear no `cancel` alone.
+            future.set_running_or_notify_cancel()
         with self._changed:
-            if not (self._refusing and future.cancelled()):  # those are told of when all of them are known
-                self._open.discard(future)
+            self._open.discard(future)
+            self._waiting.discard(future)
             self._changed.notify_all()
-        if self._total:
+        if self._total and not cancelled:  # those may be many, and are told at once
             self._tell()
 
     def _tell(self) -> None:
-        left = sum(not f.done() for f in tuple(self._open))
-        self.stop.tell("jobs done", self._total - left, self._total)
+        self.stop.tell("jobs done", self._total - len(self._open), self._total)
 
     # ------------------------------------------------------------------ the moments of the stop, in a thread
 
@@ -127,21 +140,17 @@ class _Jobs:
             self._changed.notify_all()
 
     def _refuse(self) -> None:
-        """Cancel what waits, and see to it that whoever waits for it hears that: `wait` and `as_completed` hear no `cancel` alone."""
+        """Cancel what waits."""
         if self._refusing:
             return
         self._refusing = True
-        self._give_up()
         with self._changed:
-            self._changed.wait_for(self._settled, _SOON_S)
-            cancelled = [future for future in self._open if future.cancelled()]
-            self._open.difference_update(cancelled)
-            self._changed.notify_all()
-        for future in cancelled:
-            future.set_running_or_notify_cancel()
-
-    def _settled(self) -> bool:
-        return all(future.running() or future.done() for future in tuple(self._open))
+            self._waiting = {future for future in self._open if not future.running()}
+        self._give_up()
+        with self._changed:  # the thread of a process executor does it
+            self._changed.wait_for(lambda: not self._waiting, _SOON_S)
+        if self._total:
+            self._tell()
 
     # ------------------------------------------------------------------ the end
 
@@ -188,6 +197,7 @@ class Threads(ThreadPoolExecutor):
         self._jobs = _Jobs(stop, pending, reserve_s, self._give_up, lambda _kill: None)
 
     def _give_up(self) -> None:
+        self._jobs.canceller = threading.get_ident()
         super().shutdown(wait=False, cancel_futures=True)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -257,6 +267,8 @@ class Processes(ProcessPoolExecutor):
 
     def _give_up(self) -> None:
         self._known()
+        if self._manager is not None:
+            self._jobs.canceller = self._manager.ident or 0
         super().shutdown(wait=False, cancel_futures=True)
 
     def _end(self, kill: bool) -> None:  # noqa: FBT001  # of a callback

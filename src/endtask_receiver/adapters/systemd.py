@@ -11,7 +11,7 @@ the manager then waits so much longer before it kills, over TimeoutStopSec= too.
 Where nobody listens (no NOTIFY_SOCKET) all of this does nothing.
 
 Decision: no thread sends WATCHDOG=1: a program that hangs must not look as if it worked.
-Every message is one datagram that is sent without waiting, so that the first one can go out from a signal handler.
+STOPPING=1 goes out from wherever the request is heard, perhaps a signal handler, so it does not wait; the others wait a second if the manager's queue is full.
 The application's deadline does not stretch the manager's by itself: a request for time that nobody needs is how a stop that hangs looks.
 
 Source: sd_notify(3), the section on the protocol; systemd.service(5) for the timeouts.
@@ -21,12 +21,15 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from endtask_receiver._request import News, StopRequest
     from endtask_receiver._stop import Stop
 
+_WAIT_S = 1
+_NOW = getattr(socket, "MSG_DONTWAIT", 0)  # there is no systemd where it is missing
 _TEXT_MAX = 500  # characters of a status: it is one line for people
 
 
@@ -70,7 +73,8 @@ class Notifier:
         # An abstract name begins with a zero byte, which is written as @.
         self._address = b"\0" + os.fsencode(where[1:]) if where[0] == "@" else where
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        # The kernel waits for a place in the manager's queue, also for a socket that is not connected: `select` would not (unix(7), socket(7)).
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _WAIT_S, 0))
 
     @property
     def connected(self) -> bool:
@@ -89,10 +93,13 @@ class Notifier:
 
     def send(self, *assignments: str) -> bool:
         """Send assignments in one message, such as `MAINPID=4711`; return whether it was sent."""
+        return self._post(assignments, 0)
+
+    def _post(self, assignments: tuple[str, ...], flags: int) -> bool:
         if self._socket is None:
             return False
         try:
-            self._socket.sendto("\n".join(assignments).encode(), self._address)
+            self._socket.sendto("\n".join(assignments).encode(), flags, self._address)
         except OSError:
             self.failures += 1  # a full queue or a manager that is gone: nothing that could be done about it here
             return False
@@ -104,9 +111,11 @@ class Notifier:
         request = self._stop.request
         if request is not None and request is not self._told:  # also woken by a second one, and by a new deadline
             self._told = request
-            self.send("STOPPING=1", _status(f"stopping: {request}"))
+            if not self._post(("STOPPING=1", _status(f"stopping: {request}")), _NOW):
+                self._told = None  # again with the next message
 
     def _on_news(self, news: News) -> None:
+        self._on_wake()  # whoever is woken by the request may speak before the one who heard it
         if news.kind == "need":
             more = [f"EXTEND_TIMEOUT_USEC={int((news.seconds or 0) * 1_000_000)}"]
             self.send(*more, *([_status(news.text)] if news.text else []))

@@ -30,6 +30,7 @@ class Machine(FakeBackend):
         sent: (second, pid, request), in order.
         refuses: Status of the receipt for a request.
         ladderless: Who can be asked with nothing.
+        silent: Who listens to the stop event and cannot say that it has heard.
         codes: Exit codes.
     """
 
@@ -39,6 +40,7 @@ class Machine(FakeBackend):
         self.sent: list[tuple[float, int, str]] = []
         self.refuses: dict[str, ReceiptStatus] = {}
         self.ladderless: set[int] = set()
+        self.silent: set[int] = set()
         self.codes: dict[Process, int] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self.clock = 0.0
@@ -75,7 +77,10 @@ class Machine(FakeBackend):
     ) -> Facts:
         pid = pin.ref.pid
         kind = "unknown" if pid in self.ladderless else "console"
-        known = WindowsFacts(kind, console="another", same_machine=True, same_user=True, above_us=False, receiver=False)  # type: ignore[arg-type]  # one of the words
+        listens = pid in self.silent
+        known = WindowsFacts(
+            kind, console="another", same_machine=True, same_user=True, above_us=False, receiver=listens
+        )  # type: ignore[arg-type]  # one of the words
         return Facts(pin.ref, self.processes[pid].name if pid in self.processes else "gone", windows=known)
 
     def send(self, pin: Pin, request: Request, at_s: float) -> Receipt:
@@ -511,6 +516,16 @@ def test_a_group_is_asked_only_where_no_event_of_the_console_was_heard(status: R
     stop(machine, container, policy_of(2.0, force=True))
     asked = [line.split()[0] for line in sent(machine)]
     assert asked == (["CTRL_C"] if status == "delivered" else ["CTRL_C", "GROUP_CTRL_BREAK"])
+
+
+def test_a_group_is_not_asked_after_a_stop_event_that_may_have_been_heard() -> None:
+    """It may be cleaning up, and cannot say so."""
+    machine, container = tree()
+    container.leads_group = True
+    machine.silent.add(ROOT)
+    report = stop(machine, container, policy_of(2.0, force=False))
+    assert sent(machine) == ["STOP_EVENT 10 @0"]
+    assert ["unacknowledged"] == [r.code for r in report.targets[0].reasons]
 
 
 # --------------------------------------------------------------------------- the command itself

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from endtask._backends.base import Part, Pin, Waiter
-    from endtask.model import ReceiptStatus, Row
+    from endtask.model import Kind, ReceiptStatus, Row
 
 ROOT = 10
 
@@ -76,11 +76,11 @@ class Machine(FakeBackend):
         self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True, part: Part = "all"
     ) -> Facts:
         pid = pin.ref.pid
-        kind = "unknown" if pid in self.ladderless else "console"
+        kind: Kind = "unknown" if pid in self.ladderless else "console"
         listens = pid in self.silent
         known = WindowsFacts(
             kind, console="another", same_machine=True, same_user=True, above_us=False, receiver=listens
-        )  # type: ignore[arg-type]  # one of the words
+        )
         return Facts(pin.ref, self.processes[pid].name if pid in self.processes else "gone", windows=known)
 
     def send(self, pin: Pin, request: Request, at_s: float) -> Receipt:

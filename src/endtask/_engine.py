@@ -220,9 +220,9 @@ class Run:
     # ------------------------------------------------------------------ events
 
     def _on_exit(self, key: int, now: float) -> None:
-        entry, member = self.found.member(key)
-        if member.exited_at is None and entry.report is None:
-            self._exited(entry, member, now)
+        followed = self.found.member(key)
+        if followed is not None and followed[1].exited_at is None:
+            self._exited(*followed, now)
 
     def _exited(self, entry: Entry, member: JobMember, now: float) -> None:
         end = self.backend.end(entry.ready.pins[member.ref.pid])
@@ -384,7 +384,7 @@ class Run:
         """Let the other targets that own the same process know what was sent to it, also those that begin later."""
         what = entry.ready.target.what
         self._sent.setdefault(member.ref, []).append((what, receipt))
-        for other in self.found.holders[member.ref.pid]:
+        for other in list(self.found.holders.get(member.ref.pid, ())):
             twin = other.by_pid.get(member.ref.pid)
             if other is not entry and other.report is None and twin is not None and twin.ref == member.ref:
                 self._perform(other, other.job.told(twin, _shared(what, receipt), self.backend.now()))

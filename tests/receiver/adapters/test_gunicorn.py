@@ -1,4 +1,4 @@
-"""gunicorn: a master and its workers, sync and threaded; what is in flight is answered, the deadline is kept, nothing is left over."""
+"""gunicorn: a master and its workers, sync, threaded and of ASGI; what is in flight is answered, the deadline is kept, nothing is left over."""
 
 from __future__ import annotations
 
@@ -57,11 +57,16 @@ class Server(Program):
             "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         }
         code = "from gunicorn.app.wsgiapp import run; run()"
-        super().__init__(code, "-c", str(config), *words, "wsgi:application", env=env)
+        app = "wsgi:asgi" if "asgi" in words else "wsgi:application"
+        super().__init__(code, "-c", str(config), *words, app, env=env)
         begun(self, lambda: self.expect("started", "started"))
 
 
-KINDS = {"sync": ("--worker-class", "sync"), "gthread": ("--worker-class", "gthread", "--threads", "8")}
+KINDS = {
+    "sync": ("--worker-class", "sync"),
+    "gthread": ("--worker-class", "gthread", "--threads", "8"),
+    "asgi": ("--worker-class", "asgi"),
+}
 
 
 @pytest.fixture(params=list(KINDS))
@@ -75,7 +80,7 @@ def test_every_request_that_has_come_is_answered(kind: tuple[str, ...], gate: Ga
     """Six at once, of which two sync workers have only two in hand: the others wait in the queue of the socket."""
     with Server(gate, *kind) as server, ExitStack() as clients:
         six = [clients.enter_context(Client(server.where, "/gate")) for _ in range(6)]
-        server.expect(*["in flight"] * (6 if "gthread" in kind else 2))
+        server.expect(*["in flight"] * (2 if "sync" in kind else 6))
         server.send(number)
         server.expect("workers stopped 0 2")
         gate.open()

@@ -36,6 +36,7 @@ nitpick_ignore_regex = [
 ]
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
+autoclass_content = "both"  # the receiver describes arguments in the docstring of `__init__`
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

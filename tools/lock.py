@@ -35,7 +35,7 @@ MACHINES = {
     ),
     "Windows, x86-64": ("win_amd64",),
 }
-WINDOWS_ONLY = ("cffi", "colorama", "pycparser")  # of trio; of click, pytest and sphinx; of cffi
+WINDOWS_ONLY = ("cffi", "colorama", "pycparser", "tzdata")  # of trio; of click, pytest and sphinx; of cffi; of celery
 WINDOWS_TESTS = ("colorama", "hypothesis", "jsonschema", "pytest", "rich")  # what tests/windows imports
 RIG = "panda3d"  # see tools/winrig.py
 HEAD = "# Made by tools/lock.py; do not edit. Install with: pip install --require-hashes --no-deps -r {name}\n"

@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 
 # Where a bare name in an annotation is documented.
 HOMES = ("endtask.model", "endtask.errors", "endtask")
+RECEIVER_HOMES = ("endtask_receiver", "endtask_receiver.testing", "endtask_receiver.workers")
+# Names in annotations of the receiver that are described nowhere: of other libraries, or told in words beside them.
+UNLINKED = frozenset(("BaseContext", "Misc", "Shield", "T"))
 # Closed sets of words: their values are written out where the field is described.
 SEVERAL_FIELDS = re.compile(r":ivar (\w+(?:, \w+)+): (.*)")
-ALIASES = frozenset(("Outcome", "Answer", "Kind", "Strength", "ScopeKind", "ReceiptStatus", "ReceiverState", "SaidKind", "What"))
+ALIASES = frozenset(
+    ("Outcome", "Answer", "Kind", "Strength", "ScopeKind", "ReceiptStatus", "ReceiverState", "SaidKind", "What")
+)
 
 
 def markup(text: str) -> str:
@@ -63,6 +68,9 @@ def verb_lines(verb: Verb) -> list[str]:
         lines += ["NAME is one of " + ", ".join(f"``{c}``" for c in verb.choices) + ".", ""]
     if verb.examples:
         lines += [".. code-block:: console", "", *(f"   $ {e}" for e in verb.examples), ""]
+    if verb.windows_examples:
+        lines += ["On Windows:", "", ".. code-block:: doscon", ""]
+        lines += [*(f"   C:\\> {e}" for e in verb.windows_examples), ""]
     for heading, rows in sections(verb.name) if verb.words == "slashes" else ():
         lines += [f".. rubric:: {heading[0].upper()}{heading[1:]}".replace("`", ""), ""]
         for left, text in rows:
@@ -132,10 +140,11 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: no
     if node.get("refdomain") != "py":
         return None
     name = str(node.get("reftarget", "")).rsplit(".", 1)[-1]
-    if name in ALIASES:
+    if name in ALIASES or name in UNLINKED:
         return contnode
     domain = env.get_domain("py")
-    for home in HOMES:
+    receiver = str(node.get("py:module") or "").startswith("endtask_receiver")
+    for home in RECEIVER_HOMES if receiver else HOMES:
         full = f"{home}.{name}"
         if full in domain.data["objects"]:
             return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", full, node, contnode)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from endtask.model import Facts, Receipt, Seen, Window, WindowsFacts
 
 BLOCKING = frozenset(("dialog", "question", "batch-question"))  # a second request would answer these for the person
-_EVENTS = frozenset(("CTRL_C", "CTRL_BREAK", "CTRL_CLOSE", "CTRL_SHUTDOWN", "CONSOLE_CTRL_C", "CONSOLE_CTRL_BREAK"))
+CONSOLE_EVENTS = frozenset(
+    ("CTRL_C", "CTRL_BREAK", "CTRL_CLOSE", "CTRL_SHUTDOWN", "CONSOLE_CTRL_C", "CONSOLE_CTRL_BREAK")
+)
 
 
 def diagnose(
@@ -40,7 +42,7 @@ def diagnose(
     if windows.suspended:
         text = f"all threads of {who} are suspended: what was asked waits until they run again"
         found.append(Reason("suspended", text, next=_RESUME, pid=pid))
-    elif before is not None and before.suspended and asked & _EVENTS:
+    elif before is not None and before.suspended and asked & CONSOLE_EVENTS:
         # The thread that asks is not suspended, so not all of them are any more; what its handler waits for still is.
         text = f"all threads of {who} were suspended when it was asked: its handler may wait for one of them"
         found.append(Reason("suspended", text, certain=False, next=_RESUME, pid=pid))
@@ -56,7 +58,8 @@ def diagnose(
     if not found and "EXIT_PROCESS" in asked:
         text = f"ExitProcess runs in {who} and comes to no end: one of its DLLs waits, perhaps for a thread that is cut"
         found.append(Reason("exit-hangs", text, certain=False, next=f"`endtask stop {pid} --now`", pid=pid))
-    if not found and asked & _EVENTS:
+    found = found or _unacknowledged(before, asked, who, pid)
+    if not found and asked & CONSOLE_EVENTS:
         found.append(_heard(receipts, who, pid))
     return list(dict.fromkeys(found))  # a program that asks the same question twice shows two dialogs that look alike
 
@@ -74,9 +77,17 @@ def _ending(windows: WindowsFacts, asked: set[str], who: str, pid: int, *, heard
     return found
 
 
+def _unacknowledged(before: WindowsFacts | None, asked: set[str], who: str, pid: int) -> list[Reason]:
+    if asked != {"STOP_EVENT"} or before is None or not before.receiver or before.acknowledges:
+        return []
+    text = f"{who} listens to the stop event and cannot say that it has heard it: it is cleaning up, or deaf"
+    more = f"{_MORE_TIME}, or ask it in another way: `endtask stop {pid} --plan ctrl-c/10`"
+    return [Reason("unacknowledged", text, certain=False, next=more, pid=pid)]
+
+
 def _heard(receipts: Sequence[Receipt], who: str, pid: int) -> Reason:
     """A console event was delivered: without a handler of its own the process would be gone."""
-    last = next(r.request for r in reversed(receipts) if r.status == "delivered" and r.request in _EVENTS)
+    last = next(r.request for r in reversed(receipts) if r.status == "delivered" and r.request in CONSOLE_EVENTS)
     text = (
         f"{who} has heard {last} and runs on: a handler of its own cleans up or has decided to stay, or its exit hangs"
     )

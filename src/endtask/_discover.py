@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from endtask._job import JobMember
 from endtask._suspects import as_suspect
+from endtask._words import called
 from endtask.errors import GoneError, OsCallError
 from endtask.model import PidRef, Suspect
 
@@ -32,13 +33,14 @@ class Entry:
         ready: Its handles and what was found out before.
         job: The state machine.
         by_pid: The member that has, or was the last to have, each pid.
+        keys: By which the wait reports its members.
         doubtful: Processes that carry an id of the target, or that no handle could be opened on, as suspects by pid.
         forced_before: Whether force was tried already.
         report: The verdict, None until it is settled.
         woken_at: Time for which an alarm is set, 0 for none.
     """
 
-    __slots__ = ("by_pid", "doubtful", "forced_before", "job", "number", "ready", "report", "woken_at")
+    __slots__ = ("by_pid", "doubtful", "forced_before", "job", "keys", "number", "ready", "report", "woken_at")
 
     def __init__(self, number: int, ready: Prepared, job: Job) -> None:
         self.number = number
@@ -47,6 +49,7 @@ class Entry:
         self.by_pid: dict[int, JobMember] = {m.ref.pid: m for m in job.members}
         self.doubtful: dict[int, Suspect] = {s.ref.pid: s for s in ready.unheld}
         self.forced_before = False
+        self.keys: list[int] = []
         self.report: TargetReport | None = None
         self.woken_at = 0.0
 
@@ -93,7 +96,8 @@ class Discovery:
         self.tell = tell
         self.exited = exited
         self.entries: dict[int, Entry] = {}  # the open ones by number
-        self._members: list[tuple[Entry, JobMember]] = []  # by key of the wait
+        self._members: dict[int, tuple[Entry, JobMember]] = {}  # by key of the wait; of jobs that are not settled
+        self._keys = 0
         self.holders: dict[int, list[Entry]] = {}  # who follows a pid
 
     @property
@@ -115,12 +119,17 @@ class Discovery:
             self.waiter.drop(pin)
         entry.ready.close()
         self.entries.pop(entry.number, None)
+        for key in entry.keys:
+            del self._members[key]
         for pid in entry.by_pid:
-            self.holders[pid].remove(entry)
+            followers = self.holders[pid]
+            followers.remove(entry)
+            if not followers:
+                del self.holders[pid]
 
-    def member(self, key: int) -> tuple[Entry, JobMember]:
-        """Return whose exit the wait reported as *key*."""
-        return self._members[key]
+    def member(self, key: int) -> tuple[Entry, JobMember] | None:
+        """Return whose exit the wait reported as *key*, None if its job is settled already."""
+        return self._members.get(key)
 
     def owners(self, ref: PidRef) -> list[tuple[Entry, JobMember]]:
         """Return every open job that a process belongs to, with its part there."""
@@ -128,8 +137,10 @@ class Discovery:
         return [(entry, member) for entry, member in found if member is not None and member.ref == ref]
 
     def _follow(self, entry: Entry, member: JobMember) -> None:
-        key = len(self._members)
-        self._members.append((entry, member))
+        key = self._keys
+        self._keys += 1
+        self._members[key] = (entry, member)
+        entry.keys.append(key)
         self.holders.setdefault(member.ref.pid, []).append(entry)
         self.waiter.add(entry.ready.pins[member.ref.pid], key)
 
@@ -283,7 +294,7 @@ class Discovery:
             member.ladder = self.preparer.climb(entry.ready, pid)
         entry.by_pid[pid] = member
         self._follow(entry, member)
-        self.tell("joined", entry, pin.ref, name, f"{pid} {name} found: {tie}")
+        self.tell("joined", entry, pin.ref, name, f"{called(pid, name)} found: {tie}")
         return member
 
 

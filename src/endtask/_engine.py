@@ -11,15 +11,14 @@ Size: one loop and what it does in a turn; what could leave has left to `_discov
 
 from __future__ import annotations
 
-import heapq
-
 from endtask import _scope, _suspects, _watch
 from endtask._discover import Discovery, Entry
 from endtask._force import force, is_single
 from endtask._job import Force, Job, JobMember, Look, Scan, Send, Settle, Watch
 from endtask._record import replace
 from endtask._request import deliver
-from endtask._verdict import end_in_words, gone, not_begun, receipt_in_words, verdict
+from endtask._verdict import end_in_words, gone, not_begun, observe, receipt_in_words, verdict
+from endtask._words import called
 from endtask.errors import OsCallError
 from endtask.model import Event, PidRef, Receipt, TargetReport
 
@@ -41,6 +40,7 @@ _RESPAWN_LOOK_S = 0.025
 _LONGEST_PAUSE_S = 0.25  # between two looks at the process table, however long one took
 _ROUNDS = 100  # of force and scans before the clock is read again
 _SPARE = 16  # descriptors that must be free before one more waiting target is begun
+_SLICE_S = 0.01  # of beginning with targets, or of looks, before exits and deadlines are looked at
 
 
 class Run:
@@ -80,11 +80,13 @@ class Run:
         self._timers: list[tuple[float, int]] = []
         self._to_scan: list[Entry] = []
         self._to_force: list[Entry] = []
+        self._to_look: dict[Entry, None] = {}
         self._watching: list[Entry] = []
         self._deferred: list[Entry] = []
         self._asked: set[tuple[PidRef, str, int]] = set()
         self._sent: dict[PidRef, list[tuple[str, Receipt]]] = {}
         self._next_scan = 0.0
+        self._last_table: tuple[float, _scope.Family] | None = None  # until when it is good enough, and the table
         self._several = len(self._queue) > 1
         self._talks: Talks | None = None  # as soon as somebody has a receiver
 
@@ -93,13 +95,12 @@ class Run:
     def go(self) -> Wait:
         """Run until every job is settled."""
         try:
-            self._admit()
-            while self.found.entries:
+            while self._queue or self.found.entries:
+                more = self._admit()
                 self._look_around()
                 if not self.found.entries:
-                    self._admit()
                     continue
-                keys = yield self._timeout()
+                keys = yield 0.0 if more else self._timeout()
                 now = self.backend.now()
                 for key in keys:
                     self._on_exit(key, now)
@@ -107,7 +108,6 @@ class Run:
                 if self._talks is not None:
                     self._talks.hear()
                 self._on_time(now)
-                self._admit()
         except KeyboardInterrupt:
             self._cancel()
 
@@ -151,7 +151,7 @@ class Run:
     def _timeout(self) -> float:
         now = self.backend.now()
         births = self.found.births
-        if self._to_force or (births is not None and births.pending):
+        if self._to_force or self._to_look or (births is not None and births.pending):
             return 0.0
         until = self._timers[0][0] if self._timers else now + 3600.0
         if self._watching:
@@ -162,11 +162,16 @@ class Run:
 
     # ------------------------------------------------------------------ admission
 
-    def _admit(self) -> None:
-        """Begin with as many targets as there are descriptors for; the others wait for their turn."""
+    def _admit(self) -> bool:
+        """Begin with as many targets as there are descriptors for; the others wait for their turn.
+
+        Returns:
+            Whether more can be begun at once: what has exited meanwhile, and what is due for those that were begun, comes first.
+        """
+        until = self.backend.now() + _SLICE_S
         while self._queue:
             if self._queue[-1].pin is None and self.found.entries and self.backend.capacity() < _SPARE:
-                return
+                return False
             target = self._queue.pop()
             try:
                 ready = self.preparer.prepare(target)
@@ -174,12 +179,15 @@ class Run:
                 if not self.found.entries:
                     raise
                 self._queue.append(target)  # no descriptor is left: its turn comes when another target has ended
-                return
+                return False
             if ready is not None:
                 self._begin(ready)
-                continue
-            self._results.append(gone(target, self._clock()))
-            self._emit("settled", target.what, target.ref, target.name, "already gone", outcome="already-gone")
+            else:
+                self._results.append(gone(target, self._clock()))
+                self._emit("settled", target.what, target.ref, target.name, "already gone", outcome="already-gone")
+            if self.backend.now() >= until:
+                return bool(self._queue)
+        return False
 
     def _begin(self, ready: Prepared) -> None:
         members = [JobMember(ref, name, tie, kept=kept) for ref, name, tie, kept in ready.members]
@@ -196,7 +204,7 @@ class Run:
         if self.on_event is not None:
             more = f" and {len(members) - 1} more" if len(members) > 1 else ""
             target = ready.target
-            self._tell("selected", entry, target.ref, target.name, f"{target.ref.pid} {target.name}{more}")
+            self._tell("selected", entry, target.ref, target.name, f"{called(target.ref.pid, target.name)}{more}")
         self.found.begin(entry)
         # What has exited already is known before anything is sent: a zombie is not asked.
         for member in members:
@@ -213,16 +221,16 @@ class Run:
                         entry,
                         member.ref,
                         member.name,
-                        f"{member.ref.pid} {member.name} had {end_in_words(end)}",
+                        f"{called(member.ref.pid, member.name)} had {end_in_words(end)}",
                     )
         self._perform(entry, job.start(self.backend.now()))
 
     # ------------------------------------------------------------------ events
 
     def _on_exit(self, key: int, now: float) -> None:
-        entry, member = self.found.member(key)
-        if member.exited_at is None and entry.report is None:
-            self._exited(entry, member, now)
+        followed = self.found.member(key)
+        if followed is not None and followed[1].exited_at is None:
+            self._exited(*followed, now)
 
     def _exited(self, entry: Entry, member: JobMember, now: float) -> None:
         end = self.backend.end(entry.ready.pins[member.ref.pid])
@@ -231,7 +239,7 @@ class Run:
             self._talks.hear(member.ref)  # its last words come before the news of its end
         if self.on_event is not None:
             # Whether the parent reaps it is seen a moment later; the report says it if it does not.
-            text = f"{member.ref.pid} {member.name} {end_in_words(end, reaping=False)}"
+            text = f"{called(member.ref.pid, member.name)} {end_in_words(end, reaping=False)}"
             self._tell("exited", entry, member.ref, member.name, text)
         self._perform(entry, actions)
         self._to_scan += self._deferred
@@ -249,13 +257,28 @@ class Run:
             for key in self.found.waiter.wait(0):  # who ended in time must not be called running
                 self._on_exit(key, now)
         while timers and timers[0][0] <= now:
-            _at, number = heapq.heappop(timers)
+            number = self._next_timer()
             entry = self.found.entries.get(number)
             if entry is not None:
                 entry.woken_at = 0.0
                 self._perform(entry, entry.job.tick(now))
         if self._watching:
             self._look_for_successors(now)
+
+    def _set_timer(self, at: float, number: int) -> None:
+        # Most runs have one timer, which is never due: they need no heap, which is 0.25 ms at start-up.
+        if not self._timers:
+            self._timers.append((at, number))
+            return
+        from heapq import heappush
+
+        heappush(self._timers, (at, number))
+
+    def _next_timer(self) -> int:
+        """Take out the timer that is due first; return whose it is."""
+        from heapq import heappop
+
+        return heappop(self._timers)[1]
 
     def _look_for_successors(self, now: float) -> None:
         """Look once at each parent, whose children may stand for many targets."""
@@ -288,7 +311,7 @@ class Run:
             if isinstance(action, Send):
                 queue += self._send(entry, action)
             elif isinstance(action, Look):
-                queue += self._look(entry)
+                self._to_look[entry] = None
             elif isinstance(action, Scan):
                 self._to_scan.append(entry)
             elif isinstance(action, Force):
@@ -304,29 +327,28 @@ class Run:
             elif isinstance(action, Settle):
                 self._finish(entry)
         wake_at = entry.job.wake_at
+        if wake_at is not None and entry in self._to_look:
+            wake_at = max(wake_at, self.backend.now() + _SLICE_S)  # it has asked for the look, and waits for that
         if wake_at is not None and wake_at != entry.woken_at and entry.report is None:
             entry.woken_at = wake_at
-            heapq.heappush(self._timers, (wake_at, entry.number))
+            self._set_timer(wake_at, entry.number)
 
-    def _look(self, entry: Entry) -> list[Action]:
+    def _look(self, entry: Entry) -> None:
         """See what the members that were asked are doing instead of ending, and tell what is new."""
-        from endtask._diagnosis import BLOCKING, diagnose  # only Windows has windows to look at
-
+        del self._to_look[entry]
+        if entry.report is not None:
+            return
         blocked = False
         for member in entry.job.members:
             if member.exited_at is not None or not member.receipts:
                 continue
-            before = entry.ready.seen.get(member.ref.pid)
-            facts = self.backend.facts(entry.ready.pins[member.ref.pid], company=False)
-            member.heard = self.backend.heard(entry.ready.pins[member.ref.pid], member.receipts)
-            earlier = before.windows if before is not None else None
-            found = tuple(diagnose(facts, earlier, member.receipts, heard=member.heard))
-            for reason in found:
-                blocked = blocked or reason.code in BLOCKING
-                if reason not in member.state:
+            before = member.state
+            blocked = observe(self.backend, entry, member).blocked or blocked
+            for reason in member.state:
+                if reason not in before:
                     self._tell("waiting", entry, member.ref, member.name, reason.text)
-            member.state = found
-        return entry.job.looked(self.backend.now(), blocked=blocked and not self.policy.unattended)
+        blocked = blocked and not self.policy.unattended
+        self._perform(entry, entry.job.looked(self.backend.now(), blocked=blocked))
 
     def _send(self, entry: Entry, action: Send) -> list[Action]:
         member, request, job = action.member, action.request, entry.job
@@ -401,7 +423,7 @@ class Run:
         """Let the other targets that own the same process know what was sent to it, also those that begin later."""
         what = entry.ready.target.what
         self._sent.setdefault(member.ref, []).append((what, receipt))
-        for other in self.found.holders[member.ref.pid]:
+        for other in list(self.found.holders.get(member.ref.pid, ())):
             twin = other.by_pid.get(member.ref.pid)
             if other is not entry and other.report is None and twin is not None and twin.ref == member.ref:
                 self._perform(other, other.job.told(twin, _shared(what, receipt), self.backend.now()))
@@ -409,13 +431,18 @@ class Run:
     # ------------------------------------------------------------------ for several jobs at once
 
     def _look_around(self) -> None:
-        """Carry out force and scans."""
+        """Carry out force, looks and scans, in this order: a look at a window that does not answer takes its time, and two hundred looks do."""
+        until = self.backend.now() + _SLICE_S
         for _round in range(_ROUNDS):  # a tree that is born faster than it is looked at must not keep us from the clock
             if self._to_force:
                 entries, self._to_force = self._to_force, []
                 for entry in entries:
                     if entry.report is None:
                         self._force(entry)
+            elif self._to_look:
+                self._look(next(iter(self._to_look)))
+                if self.backend.now() >= until:
+                    return
             elif self._to_scan and self.backend.now() >= self._next_scan:
                 self._scan()
             else:
@@ -501,6 +528,7 @@ class Run:
             return
         target = entry.ready.target
         job = entry.job
+        self._name_newborn(entry)
         suspects = _suspects.still_there(self.backend, job.suspects)
         job.suspects = tuple(s for s in suspects if job.respawn is None or s.ref != job.respawn.ref)
         if job.ports:  # a watch for a respawn lies between the look at them and this verdict
@@ -511,7 +539,12 @@ class Run:
         entry.report = verdict(self.backend, entry, started_at=self.started_at)
         word = entry.report.outcome
         self._emit(
-            "settled", target.what, target.ref, target.name, f"{target.ref.pid} {target.name}: {word}", outcome=word
+            "settled",
+            target.what,
+            target.ref,
+            target.name,
+            f"{called(target.ref.pid, target.name)}: {word}",
+            outcome=word,
         )
         if self._talks is not None:
             self._talks.end(entry)
@@ -521,6 +554,21 @@ class Run:
             self._watching.remove(entry)
         self._to_scan += self._deferred
         self._deferred.clear()
+
+    def _name_newborn(self, entry: Entry) -> None:
+        """Look once more who belongs to a target that runs on: where births are not reported, a child of a program that swallows its request is seen by nothing else."""
+        job = entry.job
+        if self.found.sees_births or self.policy.scope.kind == "only" or not any(m.concerns_us for m in job.members):
+            return
+        began = self.backend.now()
+        if self._last_table is None or began >= self._last_table[0]:
+            family = _scope.Family(self.backend.table())
+            ended = self.backend.now()
+            # Many give up at the same time, and one table does for all of them.
+            self._last_table = (ended + min(4 * (ended - began), _LONGEST_PAUSE_S), family)
+        new = self.found.rescan(entry, self._last_table[1])
+        if new:
+            self._perform(entry, job.joined(new, self.backend.now()))
 
     def _tell(self, kind: str, entry: Entry, ref: PidRef | None, name: str, text: str) -> None:
         self._emit(kind, entry.ready.target.what, ref, name, text)

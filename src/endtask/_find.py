@@ -11,8 +11,6 @@ Size: every form of WHAT in one place, because they share the select-then-act pr
 
 from __future__ import annotations
 
-import errno
-
 from endtask._filters import compile_filter, matches
 from endtask.errors import (
     AccessDeniedError,
@@ -158,10 +156,14 @@ class Finder:
             )
         elif word[0] in "-+" and word[1:].isdigit():
             raise TargetError(
-                f"`{word}` is not a pid: a negative number would mean a process group", hint="use `PID --group`"
+                f"`{word}` is not a pid: a negative number would mean a process group",
+                hint="use `PID --group`" if self.backend.reparents else "a pid is a positive number",
             )
         else:
             self._by_name(word)
+
+    def _for_example(self, posix: str, windows: str) -> str:
+        return f"for example `{posix if self.backend.reparents else windows}`"
 
     def _by_pid(self, word: str, pid: int, token: str) -> None:
         self._refuse_never(pid, word)
@@ -293,14 +295,18 @@ class Finder:
 
     def _by_file(self, word: str, path: str) -> None:
         if not path:
-            raise TargetError(f"`{word}` names no file", hint="for example `file:/var/log/app.log`")
+            raise TargetError(
+                f"`{word}` names no file", hint=self._for_example("file:/var/log/app.log", r"file:C:\logs\app.log")
+            )
         try:
             pids, hidden = self.backend.file_holders(path)
         except AccessDeniedError as exc:
-            self.found.missing.append(Missing(word, f"`{path}` may not be looked at: {exc.message}", "not-permitted"))
+            self.found.missing.append(
+                Missing(word, f"`{path}` may not be looked at: {_wrong(exc, path)}", "not-permitted")
+            )
             return
         except OsCallError as exc:
-            self.found.missing.append(Missing(word, f"`{path}` cannot be looked at: {exc.message}"))
+            self.found.missing.append(Missing(word, f"`{path}` cannot be looked at: {_wrong(exc, path)}"))
             return
         usable = self._usable(pids)
         if pids and not usable:
@@ -314,7 +320,7 @@ class Finder:
 
         nobody = f"no process has `{path}` open" if not usable else f"no process that has `{path}` open"
         if hidden:
-            nobody += f", but {hidden} processes could not be looked into"
+            nobody += f", but {hidden} process{'' if hidden == 1 else 'es'} could not be looked into"
         self._select(word, usable, confirm, nobody=nobody, code="not-permitted" if hidden else "no-match")
 
     def _by_title(self, word: str, pattern: str) -> None:
@@ -335,12 +341,15 @@ class Finder:
         self, word: str, path: str
     ) -> None:  # size: each way in which a pid file can be wrong has its sentence
         if not path:
-            raise TargetError(f"`{word}` names no file", hint="for example `pidfile:/run/nginx.pid`")
+            raise TargetError(
+                f"`{word}` names no file",
+                hint=self._for_example("pidfile:/run/nginx.pid", r"pidfile:C:\nginx\logs\nginx.pid"),
+            )
         try:
             content, age_s = self.backend.pid_file(path)
         except OsCallError as exc:
             code = "not-permitted" if isinstance(exc, AccessDeniedError) else "no-match"
-            self.found.missing.append(Missing(word, f"the pid file `{path}` cannot be read: {exc.message}", code))
+            self.found.missing.append(Missing(word, f"the pid file `{path}` cannot be read: {_wrong(exc, path)}", code))
             return
         first = content.split(b"\n", 1)[0].strip()  # postmaster.pid has more lines after the pid
         if not first.isdigit() or len(first) > 10:
@@ -471,10 +480,10 @@ class Finder:
         try:
             pin = self.backend.pin(pid, token)
         except GoneError as exc:
-            text = exc.message if token or exc.code != errno.ESRCH else f"no process has the pid {pid}"
-            return Missing(word, text, "gone" if token else "no-match")
+            return Missing(word, exc.text, "gone" if token else "no-match")
         except AccessDeniedError as exc:
-            return Missing(word, exc.message, "not-permitted")
+            hint = f"; {exc.hint}" if exc.hint else ""
+            return Missing(word, f"process {pid} may not be held: {exc.text}{hint}", "not-permitted")
         target = self._target(word, pin)
         if not self._passes(pid):
             target.close()
@@ -490,9 +499,11 @@ class Finder:
 
     def _spare(self, pin: Pin) -> Pin | None:
         """Return *pin*, or None after closing it because too many are open: an exact token finds the same process again, or nobody."""
+        if len(self._opened) == 1:
+            return pin  # one is always possible, and to ask for the limits costs more than to open it
         if not self._measured:
             self._measured = True
-            self._room = max(8, self.backend.capacity() // 2)
+            self._room = max(8, self.backend.capacity() // 2) - 1  # for the first one
         self._room -= 1
         if self._room >= 0 or not pin.exact or pin.ref.token.startswith("t"):
             return pin
@@ -559,6 +570,15 @@ def _fits(word: str, name: str, *, folds_case: bool) -> bool:
     return name[-4:].lower() == ".exe" and matches(word, name[:-4], folds_case=folds_case)
 
 
+_NO_FILE = 2  # ENOENT, and ERROR_FILE_NOT_FOUND
+
+
+def _wrong(exc: OsCallError, path: str) -> str:
+    """Return what is wrong with a file whose name has been said already."""
+    text = "there is no such file" if exc.code == _NO_FILE else exc.text.removeprefix(f"`{path}`: ")
+    return text[:1].lower() + text[1:]  # strerror(3) begins a sentence
+
+
 def _number(digits: str, word: str, limit: int) -> int:
     number = int(digits) if len(digits) < 12 else limit + 1
     if number == 0:
@@ -572,7 +592,7 @@ def _token(text: str, word: str) -> str:
     digits = text.removeprefix("t")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 20:
         raise TargetError(
-            f"`{word}` has no valid token after the colon", hint="copy `pid:token` as `endtask look` prints it"
+            f"`{word}` has no valid token after the colon", hint="copy `pid:token` as `endtask find` prints it"
         )
     return text
 

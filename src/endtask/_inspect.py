@@ -7,7 +7,7 @@ Decision: a fact that could not be read gives `unknown` or an uncertain answer, 
 
 from __future__ import annotations
 
-from endtask._words import is_shell, runs_script
+from endtask._words import called, is_shell, runs_script
 from endtask.model import Facts, Forecast, Prediction
 
 TYPE_CHECKING = False
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _CORE = frozenset((3, 4, 5, 6, 7, 8, 11, 24, 25, 31))  # default action: core, signal(7)
 _NOTHING = frozenset((17, 23, 28))  # CHLD, URG, WINCH
 _SUSPEND = frozenset((20, 21, 22))  # TSTP, TTIN, TTOU
-_CONT, _KILL, _STOP = 18, 9, 19
+_CONT, _KILL, _STOP, _TERM = 18, 9, 19, 15
+_OTHERS = ((2, "INT"),)  # HUP means reload to many programs, QUIT a dump
+THAW = "thaw its cgroup first"
 
 
 def catches(signals: SignalSets | None, number: int) -> bool:
@@ -225,14 +227,15 @@ def forecast(facts: Facts, requests: Sequence[Request], children: Sequence[Facts
     advice: list[str] = []
     real = _behind(children) if children and passing is False and _is_launcher(facts) else None
     if real is not None:
+        deaf = unhearing(real, _TERM)
         if is_shell(facts.name, facts.cmdline) and facts.signals is not None and catches(facts.signals, 15):
-            both = f"`endtask stop {facts.ref.pid}` asks that one too"
-            advice.append(
-                f"its trap may run only when the running command {real.ref.pid} {real.name} has ended: {both}"
-            )
-        else:
+            both = "" if deaf else f": `endtask stop {facts.ref.pid}` asks that one too"
+            advice.append(f"its trap may run only when the running command {real.ref.pid} {real.name} has ended{both}")
+        elif not deaf:
             ask = real.ref.pid
             advice.append(f"ask {ask} {real.name} itself: {because}")
+        if deaf:
+            advice.append(f"{real.ref.pid} {real.name} {deaf} TERM: {another_way(real)}")
     advice += _state_advice(facts)
     if facts.wine is not None and real is None:
         from endtask._wine import ask_properly
@@ -243,6 +246,32 @@ def forecast(facts: Facts, requests: Sequence[Request], children: Sequence[Facts
             again = "starts it again" if manager.restarts == "yes" else "may start it again"
             advice.append(f"{manager.kind} {manager.name} {again}: stop it for good with `{manager.stop}`")
     return Forecast(predictions, _notes(facts), tuple(advice), passing if children else None, ask)
+
+
+def unhearing(facts: Facts, number: int) -> str:
+    """Return `ignores` or `blocks` for a process to which a signal certainly says nothing, else an empty string."""
+    if facts.exited or facts.windows is not None or facts.wine is not None:
+        return ""  # these have other ways to hear
+    word, certain, _because = disposition(facts, number)
+    return {"ignored": "ignores", "blocked": "blocks", "immune": "never gets"}.get(word, "") if certain else ""
+
+
+def another_way(facts: Facts) -> str:
+    """Return the gentlest thing left to try for a process that does not act on a request: its manager's command, another request, force."""
+    for manager in facts.managers:
+        if manager.stop and manager.kind != "loop":  # to stop a loop is to ask its tree by the same request once more
+            return f"`{manager.stop}`"
+    pid = facts.ref.pid
+    for number, name in _OTHERS:
+        word, certain, _because = disposition(facts, number)
+        if certain and word in ("handler", "waits-for-it", "asks"):
+            return f"it has a handler for {name}: `endtask stop {pid} --plan {name}/10`"
+    return by_force(pid)
+
+
+def by_force(pid: int) -> str:
+    """Return the command that forces what does not end."""
+    return f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
 
 
 def _is_launcher(facts: Facts) -> bool:
@@ -259,10 +288,16 @@ def _behind(children: Sequence[Facts]) -> Facts | None:
     return None
 
 
+def not_ours(facts: Facts) -> str:
+    """Return in words that we may not ask the process."""
+    owner = f"it belongs to user {facts.user}" if facts.user else "it belongs to another user"
+    return f"we may not send it a signal: {owner}"
+
+
 def _notes(facts: Facts) -> tuple[str, ...]:
     notes = []
     if facts.exited and facts.state == "Z":
-        guilty = f"its parent {facts.ppid} {facts.parent_name}".rstrip()
+        guilty = f"its parent {called(facts.ppid, facts.parent_name)}"
         notes.append(f"it has exited and is a zombie: {guilty} has not reaped it")
     elif facts.exited:
         notes.append("it has exited: nothing of it runs any more")
@@ -283,6 +318,8 @@ def _notes(facts: Facts) -> tuple[str, ...]:
         notes.append("it is the first process of its pid namespace: when it ends, everything in there is killed")
     elif facts.other_namespace:
         notes.append("it lives in a pid namespace of its own (a container or sandbox)")
+    if facts.may_signal is False:
+        notes.append(not_ours(facts))
     if facts.wine is not None:
         from endtask._wine import notes as wine_notes
 
@@ -290,14 +327,17 @@ def _notes(facts: Facts) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def reap_advice(facts: Facts) -> str:
+    """Return what can be done about a zombie."""
+    return f"nothing runs any more; end or fix its parent {called(facts.ppid, facts.parent_name)} to remove the entry"
+
+
 def _state_advice(facts: Facts) -> list[str]:
     advice = []
     if facts.exited and facts.state == "Z":
-        advice.append(
-            f"nothing runs any more; end or fix its parent {facts.ppid} {facts.parent_name} to remove the entry"
-        )
+        advice.append(reap_advice(facts))
     if facts.frozen:
-        advice.append("thaw its cgroup first")
+        advice.append(THAW)
     if facts.namespace_init and facts.signals is not None and not facts.signals.caught & (1 << 14):
         advice.append(
             "run the program below an init that passes signals on (`docker run --init`), or give it a TERM handler; from outside only KILL works now"

@@ -54,6 +54,7 @@ SHELL_ALONE_S = (
 SUSPECTS_S = 0.25  # how long suspects have to end by themselves before they are reported
 # When a process that was asked is looked at to say what it is doing meanwhile (a dialog, a hung window): a program that obeys has mostly gone by the first.
 LOOKS_S = (0.4, 1.5, 4.0)
+LOOK_S = 1.0  # what a look may take where windows do not answer
 FOR_ALL = frozenset(("signal", "ask", "window", "inject", "event", "terminate"))  # kinds that speak to any process
 
 
@@ -468,9 +469,20 @@ class Job:
             self.rest_at = None
             return self._ask(self._open())
         over = now >= self.step_ends and self.step + 1 < len(self.policy.steps)
+        if over and self.policy.steps[self.step + 1].request.forced:
+            return self._next_step(now)  # whatever a look would show, and it may take its time
+        if self._is_force_near(now):
+            self.look_at = None
         if (over and self._sees()) or (self.look_at is not None and now >= self.look_at):
             return [Look()]
         return self._next_step(now) if over else []
+
+    def _is_force_near(self, now: float) -> bool:
+        """Whether the next step is force, and so near that a look at a program which does not answer would hold it up."""
+        index = self.step + 1
+        return (
+            index < len(self.policy.steps) and self.policy.steps[index].request.forced and self.step_ends - now < LOOK_S
+        )
 
     def looked(self, now: float, *, blocked: bool) -> list[Action]:
         """The look that `Look` asked for is done.

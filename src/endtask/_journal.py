@@ -47,7 +47,8 @@ def remember(report: Report) -> None:
     now = int(time.time())
     for target in report.targets:
         for member in target.members:
-            sent = [r.request for r in member.receipts if r.status == "delivered"]
+            # A comma within a name (`cmd:...`) is written like everything else that would break a field.
+            sent = [r.request.replace(",", "\\x2c") for r in member.receipts if r.status == "delivered"]
             if sent and not member.exited:
                 lines.append(
                     f"{now}\t{boot}\t{member.ref}\t{_word(','.join(sent))}\t{target.outcome}\t{_word(member.name)}\n"
@@ -80,6 +81,21 @@ def _word(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in plain(text))
 
 
+def _sent(field: str) -> str:
+    """Return `TERM was sent`, `WM_CLOSE and CTRL_C were sent`."""
+    names = list(dict.fromkeys(field.split(",")))
+    if len(names) == 1:
+        return f"{names[0]} was sent"
+    return f"{', '.join(names[:-1])} and {names[-1]} were sent"
+
+
+def _ago(seconds: int) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
 def recall(ref: PidRef) -> tuple[str, ...]:
     """Return in words what earlier stops of this user sent to exactly this process, oldest first."""
     try:
@@ -94,5 +110,5 @@ def recall(ref: PidRef) -> tuple[str, ...]:
         if len(fields) != 6 or fields[2] != str(ref) or (boot and fields[1] != boot) or not _is_time(fields[0]):
             continue
         ago = max(0, int(time.time()) - int(fields[0]))
-        found.append(f"{fields[3]} was sent {ago} s ago, delivered; outcome then: {fields[4]}")
+        found.append(f"{_sent(fields[3])} {_ago(ago)} ago, delivered; outcome then: {fields[4]}")
     return tuple(found)

@@ -70,6 +70,7 @@ _LINGER_S = 0.25
 _RETRY_S = 0.05
 _ALONE = 0.5  # the part of the grace in which a command that catches TERM is left alone with its children
 _FLUSH_S = 5.0
+_CGROUP = b"endtask-owned-"  # and our pid
 _LAST_STREAM = 2  # standard error
 _MOST_OUT = 8 << 20  # an owner that does not read for so long gets no more names
 _EXIT = select.EPOLLIN | select.EPOLLONESHOT
@@ -142,6 +143,7 @@ class Keeper:
         self._held: dict[int, LinuxPin] = {}
         self._asked: set[int] = set()
         self._killed: set[int] = set()
+        self._cgroup: launch.OwnCgroup | None = None
         self._folder = b""
         self._pins = Pins()
         self._epoll = select.epoll()
@@ -158,7 +160,8 @@ class Keeper:
         if not launch.become_subreaper():
             self.say(b"failed %d no subreaper, so nothing could be proved" % errno.ENOSYS)
             self.leave()
-        self._folder = launch.make_cgroup(b"endtask-owned-%d" % os.getpid())
+        self._cgroup = launch.make_cgroup(_CGROUP + b"%d" % os.getpid())
+        self._folder = self._cgroup.folder if self._cgroup is not None else b""
         try:
             self.main = launch.start(command, mark, self._folder, self.control)
         except OSError as exc:
@@ -170,6 +173,7 @@ class Keeper:
         os.chdir("/")
         self._hold(self.main)
         self.say(b"started %d %b" % (self.main, self._held[self.main].ref.token.encode()))
+        launch.remove_abandoned(_CGROUP)
 
     # ----------------------------------------------------------------- talk
 
@@ -418,8 +422,8 @@ class Keeper:
 
     def leave(self) -> NoReturn:
         """Say the rest, remove the cgroup, end."""
-        if self._folder:
-            launch.remove_cgroup(self._folder)
+        if self._cgroup is not None:
+            self._cgroup.remove()
         poller = select.poll()
         poller.register(self.control, select.POLLOUT)
         while self._out and poller.poll(_FLUSH_S * 1000):

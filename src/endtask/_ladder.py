@@ -8,6 +8,9 @@ Rules, each with its reason:
 - A rung is sent once. A second WM_CLOSE answers the program's own "Save changes?" as Cancel.
 - Of the console events one is sent, the gentlest that the process can hear. Whoever runs on after it has taken it by a handler of its own and may be cleaning up;
   the next event would find no handler there and end it by ExitProcess in the middle of that: force under a polite name.
+- A program that listens to the stop event and has no event by which it says that it has heard may be cleaning up after that for as long as it takes,
+  and nobody can tell it from a deaf one: no console event follows, for the same reason. One that has `.ack` and has not set it has not heard, and is asked further.
+  WM_CLOSE and a service's stop may follow in both cases: their default is the program's own code, that of a console event is ExitProcess.
 - While a dialog waits for a person, the end of the session is not announced: programs take it for the leave to drop what the dialog asks about.
 - A rung that could hit somebody else (a console-wide event, a service's dependents) is there only with consent.
 - A thread is started in another program only for the same user, session, integrity and architecture, never where it has windows, and not with `inject` off.
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 
     from endtask.model import Facts, Policy, WindowsFacts
 
+_SILENT = "it listens to the stop event and cannot say that it has heard: a console event could end it in the middle of its clean-up"
 NOTHING = "it hears nothing that could be sent"
 _FIRST_SHARE = 0.5  # of the time of `ask` for its first rung; the others share the rest
 
@@ -103,6 +107,8 @@ def ladder(facts: Facts, policy: Policy, members: Iterable[int] = ()) -> Ladder:
         rungs.append(SERVICE_STOP)  # and nothing else: its manager takes any other end for a crash
     elif windows.kind in ("gui", "packaged"):
         _window_rungs(windows, policy, rungs, left_out)
+    elif windows.kind in ("console", "gui-windowless") and listens_silently(windows):
+        left_out += [(event.name, _SILENT) for event in _EVENTS.get(windows.runtime, _ANY)]
     elif windows.kind in ("console", "gui-windowless"):
         _console_rungs(windows, policy, (facts.ref.pid, *members), rungs, left_out)
     agreed = (with_consent(r, unattended=policy.unattended, dependents=policy.dependents) for r in rungs)
@@ -158,10 +164,17 @@ def _console_rungs(
             chosen = event.name
 
 
+def listens_silently(windows: WindowsFacts) -> bool:
+    """Return whether a process listens to the stop event and cannot say that it has heard it."""
+    return bool(windows.receiver and not windows.acknowledges)
+
+
 def needs_company(facts: Facts, policy: Policy) -> bool:
     """Return whether it matters for the ladder of a process who else is on its console: only where no thread may be started in it."""
     windows = facts.windows
     if windows is None or windows.console != "another" or windows.kind not in ("console", "gui-windowless"):
+        return False
+    if listens_silently(windows):
         return False
     return bool(no_inject(windows, policy))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from endtask._acquaint import acquaint, knowing
-from endtask._inspect import predict
+from endtask._inspect import not_ours, predict
 from endtask._job import FOR_ALL, SHELL_ALONE_S, TARGET_ALONE
+from endtask._words import called
 from endtask.model import Facts, PidRef, Planned, TargetPlan
 
 TYPE_CHECKING = False
@@ -28,6 +29,8 @@ def target_plan(backend: Backend, ready: Prepared) -> TargetPlan:
         planned = _planned(policy, ready, facts, (ref, name, tie, kept))
         members.append(planned)
         warnings += _losses(facts, planned)
+        if "denied" in planned.answers and facts.may_signal is False:
+            warnings.append(f"{called(ref.pid, name)}: {not_ours(facts)}")
     return TargetPlan(
         ready.target.what,
         ready.target.ref,
@@ -53,7 +56,8 @@ def _planned(policy: Policy, ready: Prepared, facts: Facts, member: tuple[PidRef
         request = rung(ready, ref.pid, step.request)
         if request is not None and (is_target or step.request.kind in FOR_ALL):
             asked.append(request.name)
-            answers.append(predict(facts, request).answer)
+            denied = request.kind == "signal" and facts.may_signal is False
+            answers.append("denied" if denied else predict(facts, request).answer)
     when = "first" if is_target else _when(policy, ready, name)
     when = when if policy.steps else "waited for"
     return Planned(ref, name, tie, when, tuple(asked), tuple(answers), facts.receiver)
@@ -106,7 +110,7 @@ def _losses(facts: Facts, planned: Planned) -> list[str]:
 
 def _plan_warnings(facts: Facts, ready: Prepared) -> list[str]:
     warnings = []
-    who = f"{facts.ref.pid} {facts.name}"
+    who = called(facts.ref.pid, facts.name)
     for step in ready.policy.steps:
         request = rung(ready, facts.ref.pid, step.request)
         if request is None:

@@ -7,7 +7,18 @@ Rejected: its `forever`, because every verb of endtask has a bound, and its bare
 from __future__ import annotations
 
 from endtask._record import Record
-from endtask._requests import ASK, EXIT_PROCESS, HAS_SIGNALS, KILL, TERM, TERMINATE, parse_request, with_consent
+from endtask._requests import (
+    ASK,
+    EXIT_PROCESS,
+    HAS_SIGNALS,
+    KILL,
+    TERM,
+    TERMINATE,
+    example_plan,
+    parse_request,
+    with_consent,
+)
+from endtask._words import called
 from endtask.errors import PlanError
 from endtask.model import Policy, Scope, Step
 
@@ -90,12 +101,12 @@ def parse_steps(text: str, *, signals: bool = HAS_SIGNALS) -> tuple[Step, ...]:
     for token in _tokens(text):
         if token[0].isdigit() or token[0] == ".":
             if not steps or steps[-1].wait_s is not None:
-                hint = "a plan is REQUEST/SECONDS/REQUEST/SECONDS, for example `TERM/10/KILL/5`"
+                hint = f"a plan is REQUEST/SECONDS/REQUEST/SECONDS, for example `{example_plan(signals=signals)}`"
                 raise PlanError(f"the plan `{text}` has the time `{token}` where a request should be", hint=hint)
             steps[-1] = Step(steps[-1].request, parse_duration(token))
         else:
             steps.append(Step(parse_request(token, signals=signals)))
-    _check(tuple(steps))
+    _check(tuple(steps), signals=signals)
     return tuple(steps)
 
 
@@ -156,7 +167,7 @@ def make_policy(  # size: a table of contradictions
             raise PlanError(
                 f"`--{name} {value}` is not a time between 0 and a week", hint="every wait of endtask has a bound"
             )
-    _check(steps)
+    _check(steps, signals=signals)
     threads = [] if inject else [s.request for s in steps if s.request.kind == "inject"]
     if threads:
         hint = "leave one out; `console-ctrl-c` asks everybody on its console without one"
@@ -183,10 +194,10 @@ def make_policy(  # size: a table of contradictions
     return Policy(steps, budget_s, scope, watch_s, all, missing_ok, force_ok, *consent, extend_s, reason)
 
 
-def _check(steps: tuple[Step, ...]) -> None:
+def _check(steps: tuple[Step, ...], *, signals: bool) -> None:
     """Refuse steps that no text could have meant; a plan may also be built by hand."""
     if not steps:
-        raise PlanError("the plan is empty", hint="for example `TERM/10/KILL/5`")
+        raise PlanError("the plan is empty", hint=f"for example `{example_plan(signals=signals)}`")
     for step, following in zip(steps, steps[1:], strict=False):  # noqa: RUF007  # one more module on the path of every stop
         if step.wait_s is None:
             raise PlanError(
@@ -194,7 +205,7 @@ def _check(steps: tuple[Step, ...]) -> None:
             )
         # Only a forced request that lets the process run its detach routines has something stronger after it.
         if step.request.forced and (step.request != EXIT_PROCESS or not following.request.forced):
-            raise PlanError("the plan goes on after force", hint=f"put `{step.request}` last")
+            raise PlanError("the plan goes on after force", hint="put the forced step last")
     if any(s.wait_s is not None and not 0 <= s.wait_s <= LONGEST_S for s in steps):
         raise PlanError(
             "the plan has a wait that is not between 0 and a week", hint="every wait of endtask has a bound"
@@ -251,7 +262,7 @@ def respawn_watch(facts: Facts, policy: Policy, *, launcher: bool, shell: bool) 
         return 0.0, "its parent only reaps orphans"
     if facts.windows is not None and not facts.parent_name:
         return 0.0, "its parent has ended"  # Windows keeps the pid of a dead parent
-    return _UNKNOWN_WATCH_S, f"its parent {facts.ppid} {facts.parent_name} might start it again"
+    return _UNKNOWN_WATCH_S, f"its parent {called(facts.ppid, facts.parent_name)} might start it again"
 
 
 def _seconds(value: float) -> str:

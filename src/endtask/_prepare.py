@@ -236,9 +236,9 @@ class Preparer:
 
         if all(s.request.forced and s.request.kind == "terminate" for s in self.policy.steps):
             return ()
-        facts = self.backend.facts(ready.pins[pid], self.family.table, company=False)
+        facts = self.backend.facts(ready.pins[pid], self.family.table, company=False, part="ladder")
         if needs_company(facts, self.policy):
-            facts = self.backend.facts(ready.pins[pid], self.family.table)
+            facts = self.backend.facts(ready.pins[pid], self.family.table, part="ladder")
         ready.seen[pid] = facts
         ready.ladders[pid] = ladder(facts, self.policy, list(ready.pins)).rungs
         return ready.ladders[pid]
@@ -442,7 +442,7 @@ class Preparer:
         if row is None or self.policy.watch_s == 0:
             return
         # Below pid 1 it matters whether the target looks adopted, elsewhere the parent says it all.
-        key = (row.ppid, ready.cgroup, row.ppid == 1 and row in self.family.adopted(1))
+        key = (row.ppid, ready.cgroup, row.ppid == 1 and self.family.is_adopted(row))
         origin = self._origins.get(key)
         if origin is None:
             origin = self._origins[key] = self._origin(ready, row)
@@ -457,7 +457,7 @@ class Preparer:
         launcher = row.ppid > 1 and row.ppid in self.own_line
         if launcher and name not in _RESTARTERS and self.policy.watch_s is None:
             return Origin(row.ppid, name, 0.0, "its parent is the one who asks", None)
-        facts = self.backend.facts(ready.pins[row.pid], self.family.table)
+        facts = self.backend.facts(ready.pins[row.pid], self.family.table, company=False)
         arguments = self.backend.command_line(row.ppid) or ()
         shell = name.lower() in _LAUNCH_PADS or (is_shell(name, arguments) and not runs_script(name, arguments))
         watch_s, because = respawn_watch(facts, self.policy, launcher=launcher, shell=shell)

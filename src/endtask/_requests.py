@@ -63,6 +63,16 @@ FORCE_STATUS = 1  # exit status of a process that we end on Windows, the same as
 _SUSPENDING = frozenset(("STOP", "TSTP", "TTIN", "TTOU"))
 
 
+def polite_word(*, signals: bool = HAS_SIGNALS) -> str:
+    """Return the word for a polite request in an example: `TERM`, which everybody knows, or where there are no signals `ask`."""
+    return TERM.name if signals else ASK.name
+
+
+def example_plan(*, signals: bool = HAS_SIGNALS) -> str:
+    """Return a plan that works on this system, for hints."""
+    return f"{polite_word(signals=signals)}/10/{'KILL' if signals else 'kill'}/5"
+
+
 def parse_request(text: str, *, signals: bool = HAS_SIGNALS) -> Request:
     """Return the request that *text* names: `ask`, `channel`, a signal (`TERM`, `SIGTERM`, `RTMIN+3`) or a mechanism of Windows (`wm-close`), `stdin:TEXT`, `cmd:COMMAND`, `kill`.
 
@@ -130,7 +140,7 @@ def _windows_request(text: str, word: str) -> Request:
         )
     raise PlanError(
         f"`{text}` is not a request that endtask knows",
-        hint="known are `ask`, `channel`, `kill`, " + ", ".join(WINDOWS_WORDS),
+        hint=f"known are {', '.join(f'`{w}`' for w in ('ask', 'channel', 'kill', *WINDOWS_WORDS))}",
     )
 
 

@@ -13,7 +13,7 @@ from endtask._words import is_shell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from endtask.model import Row
 
@@ -30,9 +30,21 @@ class Family:
         children: Parent pid -> child pids.
         sessions: Session id -> pids.
         groups: Process group id -> pids.
+        near: What `suspects` has found near the children of a line of ancestors.
     """
 
-    __slots__ = ("_adopted", "_groups", "_leaders", "_lost", "_sessions", "children", "table")
+    __slots__ = (
+        "_above",
+        "_adopted",
+        "_groups",
+        "_leaders",
+        "_lost",
+        "_sessions",
+        "_strangers",
+        "children",
+        "near",
+        "table",
+    )
 
     def __init__(self, table: dict[int, Row]) -> None:
         self.table = table
@@ -42,6 +54,9 @@ class Family:
         self.children = children
         self._adopted: dict[int, list[Row]] = {}
         self._leaders: dict[int, list[Row]] = {}
+        self._strangers: dict[tuple[str, int], list[Row]] = {}
+        self._above: dict[int, list[int]] = {}
+        self.near: dict[tuple[int, ...], list[Row]] = {}
         self._sessions: dict[int, list[int]] | None = None
         self._lost: list[Row] | None = None
         self._groups: dict[int, list[int]] | None = None
@@ -70,6 +85,10 @@ class Family:
             found = self._adopted[parent] = [r for r in rows if not r.kernel and _adopted(self, r, parent)]
         return found
 
+    def is_adopted(self, row: Row) -> bool:
+        """Return whether *row* looks adopted by its parent, not forked by it."""
+        return _adopted(self, row, row.ppid)
+
     def leaders(self, parent: int) -> list[Row]:
         """Return the children of *parent* that lead a session of their own; found once for all targets."""
         found = self._leaders.get(parent)
@@ -78,14 +97,37 @@ class Family:
             found = self._leaders[parent] = [r for r in rows if not r.kernel and r.sid == r.pid]
         return found
 
+    def strangers(self, kind: str, parent: int, known: Callable[[Row], bool]) -> list[Row]:
+        """Return those of the `adopted` or `leaders` below *parent*, or of the `lost`, that are not known; sieved once for all targets.
+
+        Ten thousand orphans may be ten thousand targets, and none of them is a stranger to the others.
+        """
+        found = self._strangers.get((kind, parent))
+        if found is None:
+            rows = self.lost() if kind == "lost" else getattr(self, kind)(parent)
+            found = self._strangers[kind, parent] = [r for r in rows if not known(r)]
+        return found
+
     def ancestors(self, pid: int) -> list[int]:
-        """Return the pids above *pid*, the parent first."""
+        """Return the pids above *pid*, the parent first; those above a parent are found once for all its children."""
+        row = self.table.get(pid)
+        if row is None or row.ppid <= 0 or row.ppid == pid:
+            return []
+        parent = self.table.get(row.ppid)
+        if parent is not None and parent.start > row.start:
+            return []  # a parent is never younger: its pid was given away anew (Windows keeps a dead parent's pid)
+        above = self._above.get(row.ppid)
+        if above is None:
+            above = self._above[row.ppid] = self._line(row.ppid)
+        return [row.ppid, *(above if pid not in above else above[: above.index(pid)])]
+
+    def _line(self, pid: int) -> list[int]:
         line: list[int] = []
         row = self.table.get(pid)
         while row is not None and row.ppid > 0 and row.ppid not in line and row.ppid != pid:
             above = self.table.get(row.ppid)
             if above is not None and above.start > row.start:
-                break  # a parent is never younger: its pid was given away anew (Windows keeps a dead parent's pid)
+                break
             line.append(row.ppid)
             row = above
         return line
@@ -209,8 +251,8 @@ def group_strangers(family: Family, target: Row) -> list[Row]:
     return found
 
 
-def suspects(family: Family, top: Row, above: Sequence[int]) -> list[Row]:
-    """Return the orphans that could have come from a target, judged by the table alone; known members among them.
+def suspects(family: Family, top: Row, above: Sequence[int], known: Callable[[Row], bool]) -> list[Row]:
+    """Return the orphans that could have come from a target, judged by the table alone; its known members among them.
 
     Whoever calls must narrow the list further by what only inheritance can give (`Backend.kinship`, `Backend.shared_objects`).
     An escaped child is adopted by pid 1 or by a subreaper, and a subreaper that adopts it is an ancestor of the target (prctl(2), PR_SET_CHILD_SUBREAPER).
@@ -219,22 +261,36 @@ def suspects(family: Family, top: Row, above: Sequence[int]) -> list[Row]:
         family: The process table.
         top: The target's row, as it was before the stop.
         above: Its ancestors at that time.
+        known: Says of whom every target of the run knows that it is nobody's suspect; the same for every call with this family.
     """
     if not (top.sid or top.pgid):  # no sessions and groups, so no adopters either
-        return [row for row in family.lost() if row.start >= top.start and not _is_above(row, top, above)]
-    found = [r for parent in {1, *above} for r in family.adopted(parent)]
+        lost = family.strangers("lost", 0, known)
+        return [row for row in lost if row.start >= top.start and not _is_above(row, top, above)]
+    near = _near(family, top, above, known)
+    if not near or near[0].start < top.start:
+        return []  # the usual answer: all of them were there before it
+    return [
+        row
+        for row in near
+        if row.start >= top.start and not _is_above(row, top, above) and not _other_launch(family, row, top)
+    ]
+
+
+def _near(family: Family, top: Row, above: Sequence[int], known: Callable[[Row], bool]) -> list[Row]:
+    """Return the strangers that were adopted by pid 1 or an ancestor, or lead a session of their own there, the youngest first; found once for all siblings."""
+    key = (top.sid == top.pid, *above)
+    near = family.near.get(key)
+    if near is not None:
+        return near
+    found = [r for parent in {1, *above} for r in family.strangers("adopted", parent, known)]
     line = [top, *(family.table[p] for p in above if p in family.table)]
     for own, parent in zip(line, above, strict=False):
         above_row = family.table.get(parent)
         if parent > 1 and own.sid != own.pid and above_row is not None and not is_shell(above_row.comm):
-            found += family.leaders(
-                parent
-            )  # a runner that gives sessions to what it starts would have given one to the target's line
-    return [
-        row
-        for row in dict.fromkeys(found)
-        if row.start >= top.start and not _is_above(row, top, above) and not _other_launch(family, row, top)
-    ]
+            # A runner that gives sessions to what it starts would have given one to the target's line.
+            found += family.strangers("leaders", parent, known)
+    near = family.near[key] = sorted(dict.fromkeys(found), key=lambda row: row.start, reverse=True)
+    return near
 
 
 def _is_above(row: Row, top: Row, above: Sequence[int]) -> bool:

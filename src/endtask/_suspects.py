@@ -27,16 +27,17 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
         return ()
 
     def known(row: Row) -> bool:
-        """Whether it is a member or a target itself, or nobody's; the pid of one that has exited may be somebody else's by now."""
-        before = ready.rows.get(row.pid) or (
-            preparer.family.table.get(row.pid) if row.pid in preparer.selected else None
-        )
-        if row.pid in preparer.own_line or (before is not None and before.start == row.start):
-            return True
-        return bool(backend.untouchable(row.pid, row.comm))  # the system started it, whoever it looks like
+        """Whether it is a target itself, or one of ours; the pid of a target that has exited may be somebody else's by now."""
+        before = preparer.family.table.get(row.pid) if row.pid in preparer.selected else None
+        return row.pid in preparer.own_line or (before is not None and before.start == row.start)
+
+    def member(row: Row) -> bool:
+        """Whether it is a member, or the system's own, whoever it looks like."""
+        before = ready.rows.get(row.pid)
+        return (before is not None and before.start == row.start) or bool(backend.untouchable(row.pid, row.comm))
 
     found = []
-    candidates = [r for r in _scope.suspects(family, top, ready.above) if not known(r)]
+    candidates = [r for r in _scope.suspects(family, top, ready.above, known) if not member(r)]
     if candidates:
         preparer.remember_kin(ready)
         shared = ready.shared = ready.shared or preparer.shared(ready)
@@ -45,7 +46,7 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
             if because:
                 found.append((row, because))
     for row in _scope.group_strangers(family, top):
-        if not known(row):
+        if not known(row) and not member(row):
             found.append((row, f"in its process group, and its parent {row.ppid} may have started it or adopted it"))
     suspects = [as_suspect(backend, row, because) for row, because in found]
     return tuple(s for s in suspects if s is not None)

@@ -22,7 +22,7 @@ from endtask._prepare import Prepared
 from endtask._record import replace
 from endtask._request import deliver
 from endtask._requests import TERMINATE
-from endtask._verdict import verdict
+from endtask._verdict import observe, verdict
 from endtask.errors import OsCallError
 from endtask.model import Evidence, Reason, Receipt, Request, Step
 
@@ -215,9 +215,9 @@ class TreeStop:
         pids = self.tree.pids()
         for member in living:
             pid = member.ref.pid
-            facts = self.backend.facts(self.entry.ready.pins[pid], table, company=False)
+            facts = self.backend.facts(self.entry.ready.pins[pid], table, company=False, part="ladder")
             if needs_company(facts, self.policy):
-                facts = self.backend.facts(self.entry.ready.pins[pid], table)
+                facts = self.backend.facts(self.entry.ready.pins[pid], table, part="ladder")
             self.entry.ready.seen[pid] = facts
             rungs = list(ladder(facts, self.policy, pids).rungs)
             if member is self.entry.job.target:
@@ -272,6 +272,8 @@ class TreeStop:
         why_not = "" if request.forced else self._introduce(member, request)
         job, at_s = self.entry.job, self.backend.now() - self.started_at
         if request.kind == "group":
+            if self._may_clean_up(member):
+                return []
             return job.receipt(member, self.tree.ask_group(at_s), self.backend.now())
         if request.kind == "stdin" and self.stdin is not None:
             return job.receipt(member, self._end_input(request, at_s), self.backend.now())
@@ -294,9 +296,8 @@ class TreeStop:
             if self._talks is None:
                 from endtask._talks import Talks
 
-                self._talks = Talks(
-                    self.backend, self.started_at, self._owners, lambda _entry, actions: self._perform(actions)
-                )
+                perform = lambda _entry, actions: self._perform(actions)  # noqa: E731  # one tree, one entry
+                self._talks = Talks(self.backend, self.started_at, self._owners, perform)
             self._talks.begin(member.ref, found)
         if self._talks is not None:
             self._talks.prepare(self.entry, member, request)
@@ -305,6 +306,17 @@ class TreeStop:
     def _owners(self, ref: PidRef) -> list[tuple[Entry, JobMember]]:
         member = self.entry.by_pid.get(ref.pid)
         return [(self.entry, member)] if member is not None and member.ref == ref and self.report is None else []
+
+    def _may_clean_up(self, member: JobMember) -> bool:
+        """Whether it has heard an event of the console, or may have heard its stop event: a second event could end it in the middle of its clean-up."""
+        from endtask._diagnosis import CONSOLE_EVENTS
+        from endtask._ladder import listens_silently
+
+        delivered = {r.request for r in member.receipts if r.status == "delivered"}
+        if delivered & CONSOLE_EVENTS:
+            return True
+        before = self.entry.ready.seen[member.ref.pid].windows
+        return "STOP_EVENT" in delivered and before is not None and listens_silently(before)
 
     def _end_input(self, request: Request, at_s: float) -> Receipt:
         assert self.stdin is not None, "asked for only with a pipe"
@@ -316,17 +328,10 @@ class TreeStop:
 
     def _look(self) -> list[Action]:
         """See what the members that were asked are doing instead of ending."""
-        from endtask._diagnosis import BLOCKING, diagnose
-
         blocked = False
         for member in self.entry.job.members:
             if member.exited_at is None and member.receipts:
-                before = self.entry.ready.seen.get(member.ref.pid)
-                facts = self.backend.facts(self.entry.ready.pins[member.ref.pid], company=False)
-                member.heard = self.backend.heard(self.entry.ready.pins[member.ref.pid], member.receipts)
-                earlier = before.windows if before else None
-                member.state = tuple(diagnose(facts, earlier, member.receipts, heard=member.heard))
-                blocked = blocked or any(r.code in BLOCKING for r in member.state)
+                blocked = observe(self.backend, self.entry, member).blocked or blocked
         return self.entry.job.looked(self.backend.now(), blocked=blocked and not self.policy.unattended)
 
     def _force(self) -> list[Action]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from endtask import _outcome
+from endtask._record import Record
+from endtask._words import called
 from endtask.model import Evidence, MemberReport, Reason, TargetReport
 
 TYPE_CHECKING = False
@@ -11,10 +13,11 @@ if TYPE_CHECKING:
     from endtask._discover import Entry
     from endtask._find import Target
     from endtask._job import Job, JobMember
-    from endtask.model import Outcome, ProcessEnd, Receipt
+    from endtask.model import Facts, Outcome, ProcessEnd, Receipt
 
 _EXPLAINED = 20  # survivors that are looked into: a verdict must not take longer than the stop
 _SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 6: "ABRT", 9: "KILL", 11: "SEGV", 13: "PIPE", 14: "ALRM", 15: "TERM"}
+_ALIASES = frozenset(("CLD", "IOT", "POLL", "UNUSED"))  # second names of CHLD, ABRT, IO and SYS, signal(7)
 
 
 def verdict(backend: Backend, entry: Entry, *, started_at: float) -> TargetReport:
@@ -72,14 +75,7 @@ def _reasons(backend: Backend, entry: Entry, word: Outcome) -> tuple[list[Reason
         found.append(Reason("cancelled", "endtask was interrupted"))
     alive = [m for m in job.members if m.concerns_us]
     for member in alive[:_EXPLAINED]:
-        facts = backend.facts(entry.ready.pins[member.ref.pid], company=not member.receipts)
-        if facts.windows is not None:
-            from endtask._diagnosis import diagnose
-
-            before = entry.ready.seen.get(member.ref.pid)
-            member.heard = backend.heard(entry.ready.pins[member.ref.pid], member.receipts)
-            earlier = before.windows if before is not None else None
-            member.state = tuple(diagnose(facts, earlier, member.receipts, heard=member.heard))
+        facts = observe(backend, entry, member).facts
         stuck = _why.forced_without_effect(member, facts)
         if stuck is not None:
             found.append(stuck)
@@ -103,6 +99,41 @@ def _wanted_more(job: Job) -> list[Reason]:
     return found
 
 
+class Observed(Record):
+    """One look at a member.
+
+    Attributes:
+        facts: What was read.
+        blocked: Whether it waits for a person, so that a second request would answer for that person.
+    """
+
+    facts: Facts
+    blocked: bool = False
+
+
+def observe(backend: Backend, entry: Entry, member: JobMember) -> Observed:
+    """Look at what a member is doing instead of ending, and note it there; the one way to look for the run, the tree and the verdict.
+
+    First the facts and then whether it has said that it heard: the other way round an answer in between would look like a program that does nothing.
+    """
+    pin = entry.ready.pins[member.ref.pid]
+    # Of who was asked, or is left to the target, only the state counts; of others also why they were not asked.
+    judged = not member.receipts and not (member.managed and entry.job.target.concerns_us)
+    facts = backend.facts(pin, company=False, part="ladder" if judged else "state")
+    if facts.windows is None:
+        return Observed(facts)
+    from endtask._diagnosis import BLOCKING, diagnose  # only Windows has windows to look at
+    from endtask._ladder import needs_company
+
+    if judged and needs_company(facts, entry.job.policy):
+        facts = backend.facts(pin, part="ladder")
+    before = entry.ready.seen.get(member.ref.pid)
+    member.heard = backend.heard(pin, member.receipts)
+    earlier = before.windows if before is not None else None
+    member.state = tuple(diagnose(facts, earlier, member.receipts, heard=member.heard))
+    return Observed(facts, any(r.code in BLOCKING for r in member.state))
+
+
 def gone(target: Target, at_s: float) -> TargetReport:
     """Return the report of a target that had gone before its turn came."""
     shown = Evidence("token", "proved", f"no process has the identity {target.ref} any more", at_s)
@@ -116,8 +147,19 @@ def not_begun(target: Target) -> TargetReport:
 
 
 def signal_name(number: int) -> str:
-    """Return `TERM` for 15; the number as text where it has no common name."""
-    return _SIGNALS.get(number, str(number))
+    """Return `TERM` for 15, `RTMIN+3` for a real-time signal; `signal 99` for a number that this system has no name for."""
+    known = _SIGNALS.get(number)  # the same everywhere, and nearly all that ends anything
+    return known if known is not None else _seldom(number)
+
+
+def _seldom(number: int) -> str:
+    import signal
+
+    for name, value in vars(signal).items():
+        if value == number and name[:3] == "SIG" and name[3] != "_" and name[3:] not in _ALIASES:
+            return name[3:]
+    first, last = getattr(signal, "SIGRTMIN", 0), getattr(signal, "SIGRTMAX", -1)
+    return f"RTMIN+{number - first}" if first < number < last else f"signal {number}"
 
 
 def end_in_words(end: ProcessEnd, *, reaping: bool = True) -> str:
@@ -159,7 +201,7 @@ def status_in_words(status: int) -> str:
 
 def receipt_in_words(receipt: Receipt, member: JobMember) -> str:
     """Return `TERM -> 12 nginx`, with what went wrong."""
-    text = f"{receipt.request} -> {member.ref.pid} {member.name}"
+    text = f"{receipt.request} -> {called(member.ref.pid, member.name)}"
     if receipt.status != "delivered":
         text += f": {receipt.status}, {receipt.detail}" if receipt.detail else f": {receipt.status}"
     elif receipt.detail:

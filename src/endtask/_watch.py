@@ -7,6 +7,7 @@ every handle ended and the process table read again with nothing new in it (`obs
 from __future__ import annotations
 
 from endtask import _scope, _suspects
+from endtask._words import called
 from endtask.errors import GoneError, OsCallError
 from endtask.model import Evidence, PidRef, PortState, Respawn
 
@@ -272,10 +273,12 @@ def successor(
     old = ready.row
     if old is None:
         return None
+    holders: set[int] = set()
     if ready.target.port is not None:
         proto, port = ready.target.port
-        holders = (backend.row(p) for listener in backend.listeners(proto, port) for p in listener.pids)
-        rows = [*rows, *(r for r in holders if r is not None and _is_new(origin, r))]
+        holders = {p for listener in backend.listeners(proto, port) for p in listener.pids}
+        held = map(backend.row, sorted(holders - {r.pid for r in rows}))
+        rows = [*rows, *(r for r in held if r is not None and _is_new(origin, r))]
     for row in rows:
         member = ready.rows.get(row.pid)
         if row.start < old.start or row.state == "Z" or (member is not None and member.start == row.start):
@@ -283,15 +286,38 @@ def successor(
         # Below an adopter, whoever was there before the target had ended may be the target's own child.
         late = ended_at is not None and backend.age_s(row) <= backend.now() - ended_at + _TICK_S
         if late or not (row.ppid == 1 or _scope.adopts(origin.name)):
-            found = _succeeds(backend, ready, origin, row, at_s)
+            found = _succeeds(backend, ready, origin, row, at_s, on_port=row.pid in holders)
             if found is not None:
                 return found
     return None
 
 
-def _succeeds(backend: Backend, ready: Prepared, origin: Origin, row: Row, at_s: float) -> Respawn | None:
+def _likeness(backend: Backend, ready: Prepared, origin: Origin, row: Row, name: str, *, on_port: bool) -> str:
+    """Return what shows that a newcomer is the target's own program once more, empty if it is another one.
+
+    A parent may start many programs of one name (a shell script its commands, `make` its compilers): only the whole command line tells them apart.
+    A title that a program has written over it later is seen at a later look.
+    """
+    line = backend.command_line(row.pid)
+    if line and line == ready.cmdline:
+        return "with the same command line"
+    if name != ready.target.name:
+        return ""
+    if on_port:
+        return "with the same name, on the same port"
+    if origin.cgroup and row.ppid == origin.parent and backend.cgroup(row.pid) == origin.cgroup:
+        return f"with the same name, in the same cgroup {origin.cgroup}"  # its manager may give it other arguments
+    if line and ready.cmdline:
+        return ""
+    return "with the same name; the command lines could not be compared"
+
+
+def _succeeds(
+    backend: Backend, ready: Prepared, origin: Origin, row: Row, at_s: float, *, on_port: bool
+) -> Respawn | None:
     name = backend.full_name(row.pid, row.comm)
-    if name != ready.target.name and not (ready.cmdline and backend.command_line(row.pid) == ready.cmdline):
+    because = _likeness(backend, ready, origin, row, name, on_port=on_port)
+    if not because:
         return None
     try:
         pin = backend.pin(row.pid)
@@ -305,6 +331,7 @@ def _succeeds(backend: Backend, ready: Prepared, origin: Origin, row: Row, at_s:
     manager = origin.manager
     if manager is not None:
         by = f"{manager.kind} {manager.name}".rstrip()
-        return Respawn(ref, name, by, f"`{manager.stop}`" if manager.stop else f"stop {row.ppid} first", at_s)
-    by = f"{row.ppid} {backend.short_name(row.ppid) or ''}".rstrip()
-    return Respawn(ref, name, by, f"stop {row.ppid} first: `endtask stop {row.ppid}`" if row.ppid > 1 else "", at_s)
+        return Respawn(ref, name, by, f"`{manager.stop}`" if manager.stop else f"stop {row.ppid} first", at_s, because)
+    by = called(row.ppid, backend.short_name(row.ppid) or "")
+    how = f"stop {row.ppid} first: `endtask stop {row.ppid}`" if row.ppid > 1 else ""
+    return Respawn(ref, name, by, how, at_s, because)

@@ -6,8 +6,9 @@ Decision: a reason that follows from facts is certain; anything else says that i
 
 from __future__ import annotations
 
-from endtask._inspect import catches, disposition
-from endtask._words import runs_script
+from endtask._inspect import THAW, another_way, by_force, catches, disposition, not_ours, reap_advice, unhearing
+from endtask._record import replace
+from endtask._words import called, runs_script
 from endtask.model import Reason, Request
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from endtask.model import Facts, Outcome, Seen
 
 _TERM_NUMBER = 15
+_PERMISSION = "run endtask as the owner of the process or as root"
 
 
 def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) -> list[Reason]:
@@ -29,17 +31,15 @@ def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) ->
         asked: Whether they were sent.
     """
     pid = facts.ref.pid
-    who = f"{pid} {facts.name}".rstrip()
+    who = called(pid, facts.name)
     found: list[Reason] = []
     if facts.exited:
         if facts.state == "Z":
             found.append(
                 Reason(
                     "zombie",
-                    f"{who} has exited; its parent {facts.ppid} {facts.parent_name} has not reaped it".replace(
-                        "  ", " "
-                    ),
-                    next=f"nothing runs any more; the entry goes when {facts.ppid} reaps it or ends",
+                    f"{who} has exited; its parent {called(facts.ppid, facts.parent_name)} has not reaped it",
+                    next=reap_advice(facts),
                     pid=pid,
                 )
             )
@@ -83,7 +83,7 @@ def _held_back(facts: Facts, who: str) -> list[Reason]:  # size: a table of reas
             Reason(
                 "frozen",
                 f"{who} is in a frozen cgroup (version {facts.frozen[1:]} freezer){less}",
-                next="thaw the cgroup",
+                next=THAW,
                 pid=pid,
             )
         )
@@ -113,22 +113,6 @@ def _held_back(facts: Facts, who: str) -> list[Reason]:  # size: a table of reas
     return found
 
 
-_OTHERS = ((2, "INT"),)  # HUP means reload to many programs, QUIT a dump
-
-
-def _another_way(facts: Facts) -> str:
-    """Return the gentlest thing left to try for a process that does not act on a request: its manager's command, another request, force."""
-    for manager in facts.managers:
-        if manager.stop and manager.kind != "loop":  # to stop a loop is to ask its tree by the same request once more
-            return f"`{manager.stop}`"
-    pid = facts.ref.pid
-    for number, name in _OTHERS:
-        word, certain, _because = disposition(facts, number)
-        if certain and word in ("handler", "waits-for-it", "asks"):
-            return f"it has a handler for {name}: `endtask stop {pid} --plan {name}/10`"
-    return _by_force(pid)
-
-
 def _by_disposition(  # size: a table of reasons
     facts: Facts, request: Request, who: str, *, asked: bool
 ) -> list[Reason]:
@@ -136,7 +120,7 @@ def _by_disposition(  # size: a table of reasons
     word, certain, _because = disposition(facts, request.number)
     name = request.name
     if word == "ignored":
-        return [Reason("ignored", f"{who} ignores {name}", certain, _another_way(facts), pid)]
+        return [Reason("ignored", f"{who} ignores {name}", certain, another_way(facts), pid)]
     if word == "immune":
         text = (
             f"{who} is the first process of its pid namespace and has no handler for {name}: the kernel throws it away"
@@ -147,7 +131,7 @@ def _by_disposition(  # size: a table of reasons
         return [Reason("blocked", text, certain=False, next="give it more time with `--timeout`", pid=pid)]
     if word == "blocked":
         text = f"{who} blocks {name} in every thread: it stays pending"
-        return [Reason("blocked", text, certain, _another_way(facts), pid)]
+        return [Reason("blocked", text, certain, another_way(facts), pid)]
     if word in ("handler", "waits-for-it", "asks") and asked:
         pending = facts.signals is not None and facts.signals.pending & (1 << (request.number - 1))
         if pending:
@@ -164,7 +148,7 @@ def _by_disposition(  # size: a table of reasons
                 "unknown",
                 f"how {who} answers {name} could not be read",
                 certain=False,
-                next="run endtask as the same user or as root",
+                next=_PERMISSION,
                 pid=pid,
             )
         ]
@@ -200,7 +184,7 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
             found.append(
                 Reason(
                     code,
-                    f"{member.ref.pid} {member.name} could not be asked with {receipt.request}: {receipt.detail}",
+                    f"{called(member.ref.pid, member.name)} could not be asked with {receipt.request}: {receipt.detail}",
                     pid=member.ref.pid,
                 )
             )
@@ -211,27 +195,34 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
         return found
     if job.policy.steps and not sent and not facts.exited:
         if member.managed and job.target.concerns_us:
-            return [*found, _left_to_target(job, f"{member.ref.pid} {member.name}", member.ref.pid)]
-        text = f"{member.ref.pid} {member.name} was not asked before the time was over"
+            return [*found, _left_to_target(job, called(member.ref.pid, member.name), member.ref.pid)]
+        text = f"{called(member.ref.pid, member.name)} was not asked before the time was over"
         return [*found, Reason("not-asked", text, pid=member.ref.pid, next="give it more time with `--timeout`")]
-    return [*found, *reasons(facts, requests, asked=bool(job.policy.steps))]
+    more = reasons(facts, requests, asked=bool(job.policy.steps))
+    others = any(m.receipts and m.exited_at is None for m in job.members if m is not member)
+    return [*found, *(_told_alone(r, alone=not others) for r in more)]
+
+
+def _told_alone(reason: Reason, *, alone: bool) -> Reason:
+    """Return the reason of a shell without the advice to ask what it runs, where that was asked too and has a reason of its own."""
+    return reason if alone or reason.code != "shell-trap" else replace(reason, next="")
 
 
 def _waits(job: Job, member: JobMember, facts: Facts, *, asked: bool) -> Reason:
     """Return the reason for a Windows process of which nothing special can be seen."""
-    who = f"{facts.ref.pid} {facts.name}".rstrip()
+    who = called(facts.ref.pid, facts.name)
     pid = facts.ref.pid
     if not job.policy.steps:  # a plain wait
         text = f"nothing that can be seen keeps {who} from ending"
         return Reason("nothing", text, certain=False, pid=pid)
     if not asked and member.managed and job.target.concerns_us:
-        return _left_to_target(job, who, pid, _by_force(job.target.ref.pid))
+        return _left_to_target(job, who, pid, by_force(job.target.ref.pid))
     if not asked:
         from endtask._ladder import ladder  # only Windows has such steps
 
         because = ladder(facts, job.policy, [m.ref.pid for m in job.members]).why_none
         if because:
-            return Reason("not-asked", f"{who} was not asked: {because}", next=_by_force(pid), pid=pid)
+            return Reason("not-asked", f"{who} was not asked: {because}", next=by_force(pid), pid=pid)
         text = f"{who} was not asked before the time was over"
         return Reason("not-asked", text, next="give it more time with `--timeout`", pid=pid)
     text = f"{who} has not acted on it: it is cleaning up, handled the request without ending, or ignored it"
@@ -245,10 +236,6 @@ def _left_to_target(job: Job, who: str, pid: int, another_way: str = "") -> Reas
     return Reason("not-asked", text, next=another_way, pid=pid)
 
 
-def _by_force(pid: int) -> str:
-    return f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
-
-
 def forced_without_effect(member: JobMember, facts: Facts) -> Reason | None:
     """Return the reason for a process that outlives KILL, None if it was not sent."""
     if not member.forced or facts.exited:
@@ -256,7 +243,7 @@ def forced_without_effect(member: JobMember, facts: Facts) -> Reason | None:
     if facts.signals is not None and facts.signals.pending & (1 << 8):
         return Reason(
             "kill-pending",
-            f"KILL is pending at {member.ref.pid} {member.name}: the kernel cannot deliver it now",
+            f"KILL is pending at {called(member.ref.pid, member.name)}: the kernel cannot deliver it now",
             pid=member.ref.pid,
         )
     return None
@@ -270,7 +257,7 @@ def scope_reasons(job: Job) -> list[Reason]:
         found.append(
             Reason(
                 "suspect",
-                f"{suspect.ref.pid} {suspect.name} may have come from it: {suspect.because}{ports}",
+                f"{called(suspect.ref.pid, suspect.name)} may have come from it: {suspect.because}{ports}",
                 certain=False,
                 next=f"endtask stop {suspect.ref}",
                 pid=suspect.ref.pid,
@@ -290,7 +277,8 @@ def scope_reasons(job: Job) -> list[Reason]:
             Reason(code, text, pid=port.holder_pid, next="" if code == "port-kept" else f"endtask look {port.port}")
         )
     if job.respawn is not None:
-        text = f"{job.respawn.by} started it again as {job.respawn.ref.pid} {job.respawn.name}"
+        text = f"{job.respawn.by} started it again as {called(job.respawn.ref.pid, job.respawn.name)}"
+        text += f", {job.respawn.because}" if job.respawn.because else ""
         found.append(Reason("respawned", text, next=job.respawn.next, pid=job.respawn.ref.pid))
     return found
 
@@ -303,14 +291,25 @@ def advice(word: Outcome, pid: int, found: Sequence[Reason], job: Job) -> str:
         if reason.next:
             return reason.next
     if word == "not-permitted":
-        return "run endtask as the owner of the process or as root"
+        return _PERMISSION
+    if word == "unreachable":
+        return f"`endtask look {pid}` says what it can hear"
     if word == "running" and job.policy.steps:
         forced = any(m.forced for m in job.members)
-        return "" if forced else f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
+        return "" if forced else by_force(pid)
     return ""
 
 
 _GUESSES = frozenset(("handler", "slow", "nothing", "not-taken", "shell-trap"))  # about what a process tells itself
+
+
+def _not_permitted(facts: Facts) -> list[Reason]:
+    """Return the reason for a process that we may not ask, whatever it would do."""
+    if facts.may_signal is not False:
+        return []
+    pid = facts.ref.pid
+    text = f"{called(pid, facts.name)}: {not_ours(facts)}"
+    return [Reason("not-permitted", text, next=_PERMISSION, pid=pid)]
 
 
 def explain(  # size: a table of reasons
@@ -335,18 +334,21 @@ def explain(  # size: a table of reasons
         return (*ending, *explain_windows(seen, below, asked_before=asked_before))
     term = Request("TERM", "signal", _TERM_NUMBER)
     pending = facts.signals is not None and bool(facts.signals.pending & (1 << (_TERM_NUMBER - 1)))
-    found = reasons(facts, [term], asked=asked_before or pending)
+    found = [*_not_permitted(facts), *reasons(facts, [term], asked=asked_before or pending)]
     if ending:
         found = [*ending, *(r for r in found if r.certain or r.code not in _GUESSES)]
     if facts.exited and not found:
-        text = f"{facts.ref.pid} {facts.name} has exited: nothing of it runs any more"
+        text = f"{called(facts.ref.pid, facts.name)} has exited: nothing of it runs any more"
         found.append(Reason("exited", text, pid=facts.ref.pid))
+    if len(found) > 1:
+        found = [r for r in found if r.code != "nothing"]
+    found = [_told_alone(r, alone=not any(unhearing(c, _TERM_NUMBER) for c in below)) for r in found]
     if pending:
         found.insert(
             0,
             Reason(
                 "asked",
-                f"TERM is pending at {facts.ref.pid} {facts.name}: it was asked and has not acted on it",
+                f"TERM is pending at {called(facts.ref.pid, facts.name)}: it was asked and has not acted on it",
                 pid=facts.ref.pid,
             ),
         )
@@ -355,7 +357,8 @@ def explain(  # size: a table of reasons
     for child in below:
         if child.exited:
             continue
-        stuck = [r for r in reasons(child, [term], asked=False) if r.code not in ("nothing", "holds-port")]
+        held = [*_not_permitted(child), *reasons(child, [term], asked=False)]
+        stuck = [r for r in held if r.code not in ("nothing", "holds-port")]
         if stuck:
             # A worker asked past its parent does something else than to end (a database's INT: break off the query).
             another_way = "" if managed and child.name == facts.name else stuck[0].next
@@ -363,8 +366,10 @@ def explain(  # size: a table of reasons
             found.append(Reason("child", text, stuck[0].certain and not managed, another_way, child.ref.pid))
         if child.ports:
             ports = ", ".join(str(p) for p in child.ports)
-            found.append(Reason("holds-port", f"{child.ref.pid} {child.name} listens on {ports}", pid=child.ref.pid))
+            found.append(
+                Reason("holds-port", f"{called(child.ref.pid, child.name)} listens on {ports}", pid=child.ref.pid)
+            )
     for suspect in seen.suspects:
-        text = f"{suspect.ref.pid} {suspect.name} may belong to it: {suspect.because}"
+        text = f"{called(suspect.ref.pid, suspect.name)} may belong to it: {suspect.because}"
         found.append(Reason("suspect", text, certain=False, next=f"endtask look {suspect.ref}", pid=suspect.ref.pid))
     return tuple(found)

@@ -38,6 +38,11 @@ def is_shell(name: str, cmdline: Sequence[str] = ()) -> bool:
     )
 
 
+def called(pid: int, name: str) -> str:
+    """Return `12 nginx`; where the name cannot be read, which on Linux means `/proc` mounted with hidepid, it says so."""
+    return f"{pid} {name or '(name hidden)'}"
+
+
 def runs_script(name: str, cmdline: Sequence[str]) -> bool:
     """Return whether it is a shell that runs a script or `-c` text and not a person's commands."""
     if not is_shell(name, cmdline):

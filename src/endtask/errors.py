@@ -94,6 +94,7 @@ class OsCallError(EndtaskError):
         call: The name of the call as the manual spells it.
         code: The error number (errno, or GetLastError on Windows).
         pid: The process it was about, or 0.
+        text: What was wrong, without the call.
     """
 
     def __init__(self, call: str, code: int, pid: int = 0, *, text: str = "", hint: str = "") -> None:
@@ -102,6 +103,7 @@ class OsCallError(EndtaskError):
         self.call = call
         self.code = code
         self.pid = pid
+        self.text = text or f"error {code}"
 
 
 class AccessDeniedError(OsCallError):
@@ -111,9 +113,18 @@ class AccessDeniedError(OsCallError):
 
 
 class GoneError(OsCallError):
-    """The process has gone (ESRCH): it was reaped before we could act on it."""
+    """The process has gone (ESRCH): it was reaped before we could act on it.
+
+    No call is at fault here, so its sentence names none.
+    """
 
     exit_code = 1
+
+    def __init__(self, call: str, code: int, pid: int = 0, *, text: str = "", hint: str = "") -> None:
+        super().__init__(call, code, pid, text=text, hint=hint)
+        self.text = text or f"no process has the pid {pid}"
+        self.message = f"process {pid}: {text}" if text else self.text
+        self.args = (self.message,)
 
 
 def _rebuild(kind: type[EndtaskError], args: tuple[object, ...], fields: dict[str, object]) -> EndtaskError:

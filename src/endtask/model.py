@@ -277,6 +277,7 @@ class WindowsFacts(Record):
         package: Full name of its package, empty for an ordinary program.
         in_job: Whether it is in a job object; None if unknown.
         receiver: Whether it listens to endtask's stop event; None if that could not be asked.
+        acknowledges: Whether such a listener can say that it has heard; None where it does not listen, or that could not be asked.
         suspended: Whether all of its threads are suspended; None if unknown.
         wine: Whether this is Wine, which answers some questions in its own way.
     """
@@ -302,6 +303,7 @@ class WindowsFacts(Record):
     package: str = ""
     in_job: bool | None = None
     receiver: bool | None = None
+    acknowledges: bool | None = None
     suspended: bool | None = None
     wine: bool = False
 
@@ -386,6 +388,7 @@ class Facts(Record):
         unknown: Pairs of field name and reason.
         windows: What only Windows knows, None elsewhere.
         wine: What Wine knows of a Windows program on Linux, None for all others.
+        may_signal: Whether the system lets us send it a signal; None if that is unknown, or the system has none (Windows).
         receiver: What its receiver says, None if it has none or nobody asked for it.
     """
 
@@ -419,6 +422,7 @@ class Facts(Record):
     unknown: tuple[tuple[str, str], ...] = ()
     windows: WindowsFacts | None = None
     wine: WineFacts | None = None
+    may_signal: bool | None = None
     receiver: Receiver | None = None
 
 
@@ -716,6 +720,7 @@ class Respawn(Record):
         by: Who started it, in words.
         next: How to stop it for good.
         at_s: When it was seen.
+        because: What shows that it is the same program, in words.
     """
 
     ref: PidRef
@@ -723,6 +728,7 @@ class Respawn(Record):
     by: str
     next: str = ""
     at_s: float = 0.0
+    because: str = ""
 
 
 class MemberReport(Record):

@@ -47,8 +47,13 @@ def finish(stop: Stop, how: int | str | None = None) -> NoReturn:
     stop._unwind()
     stop._stay()
     if number and sys.platform != "win32":
-        setattr(sys, _KEPT, _Death(number))
+        die_at_end(number)
     raise SystemExit(status)
+
+
+def die_at_end(number: int) -> None:
+    """Have the interpreter die by a signal when all else is done, whatever its exit status would be."""
+    setattr(sys, _KEPT, _Death(number))
 
 
 def status_of(stop: Stop, how: int | str | None) -> tuple[int, int]:

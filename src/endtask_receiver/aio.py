@@ -2,59 +2,23 @@
 
 `await stop` and `async for request in stop` need nothing of this module.
 
-Decision: the loop is woken by `call_soon_threadsafe`, from wherever the request was heard; it takes no lock, so that it may be called in a handler.
-`loop.add_signal_handler` is not used: it takes the handlers of others away without a word, Windows has none, and a forked child stays deaf with it (CPython 3.9-3.13).
+Decision: `loop.add_signal_handler` is not used: it takes the handlers of others away without a word, Windows has none, and a forked child stays deaf with it (CPython 3.9-3.13).
 """
 
 from __future__ import annotations
 
 import asyncio
 
+from endtask_receiver import _loops
+from endtask_receiver._loops import asked
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from endtask_receiver._request import StopRequest
     from endtask_receiver._stop import Stop
 
-WHEN = ("asked", "hurry", "deadline")
-
-
-class Bell:
-    """Rings in the running loop whenever there is something new. A context manager, in the task that waits."""
-
-    def __init__(self, stop: Stop) -> None:
-        self._stop = stop
-        self._loop = asyncio.get_running_loop()
-        self._event = asyncio.Event()
-
-    def __enter__(self) -> Bell:
-        self._stop.add_waker(self._ring)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._stop.remove_waker(self._ring)
-
-    def _ring(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._event.set)
-        except RuntimeError:
-            pass  # ignored: the loop is closed, and nobody waits in it any more
-
-    async def wait(self) -> None:
-        """Wait until it rings."""
-        await self._event.wait()
-        self._event.clear()
-
-
-async def asked(stop: Stop) -> StopRequest:
-    """Wait until somebody asks; the same as `await stop`."""
-    with Bell(stop) as bell:
-        while not stop.asked:
-            await bell.wait()
-    request = stop.request
-    assert request is not None
-    return request
+__all__ = ["asked", "cancel_on_stop", "wait"]
 
 
 async def wait(stop: Stop, timeout_s: float | None = None) -> bool:
@@ -74,72 +38,47 @@ async def wait(stop: Stop, timeout_s: float | None = None) -> bool:
     return stop.asked
 
 
-class cancel_on_stop:  # noqa: N801  # used like a function
-    """Cancel what is in this block when somebody asks; the block then ends without an error.
-
-        async with cancel_on_stop(stop):
-            await serve_forever()
-        # here: stopped
+class cancel_on_stop(_loops.Canceller):  # noqa: N801  # used like a function
+    """Cancel what is in the block of `async with cancel_on_stop(stop):` when somebody asks; the block then ends without an error.
 
     Attributes:
         cancelled: Whether that has happened.
     """
 
     def __init__(self, stop: Stop, when: str = "asked") -> None:
-        """Prepare.
-
-        Args:
-            stop: What hears.
-            when: `asked`; `hurry`, at a second request or the deadline; `deadline`, when the time is over, whatever comes.
-
-        Raises:
-            ValueError: *when* is none of these.
-        """
-        if when not in WHEN:
-            raise ValueError(f"when is one of {', '.join(WHEN)}; got {when!r}")
+        super().__init__(stop, when)
         self.cancelled = False
-        self._stop = stop
-        self._when = when
         self._open = False
         self._timer: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop
         self._task: asyncio.Task[object]
 
     async def __aenter__(self) -> cancel_on_stop:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._loop = asyncio.get_running_loop()
         self._open = True
-        self._stop.add_waker(self._wake)
+        self._begin()
         return self
 
-    def _wake(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._look)
-        except RuntimeError:
-            pass  # ignored: the loop is closed, and with it the block
-
-    def _look(self) -> None:
-        if not self._open or self.cancelled:
-            return
-        stop = self._stop
-        if self._when == "asked" or (self._when == "hurry" and stop.hurry) or stop.left() <= 0:
+    def _cancel(self) -> None:
+        if self._open and not self.cancelled:
             self.cancelled = True
             self._task.cancel()
-        elif self._timer is None or self._timer.cancelled():
-            # The deadline may move while we wait: look again then.
-            self._timer = self._loop.call_later(stop.left(), self._look_again)
 
-    def _look_again(self) -> None:
-        self._timer = None
-        self._look()
+    def _limit(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if seconds <= 0:
+            self._cancel()
+        elif self._open:
+            # The deadline may move while we wait: look again then.
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self._open = False
-        self._stop.remove_waker(self._wake)
+        self._end()
         if self._timer is not None:
             self._timer.cancel()
         if not self.cancelled:

@@ -32,13 +32,7 @@ class ChildLeftError(RuntimeError):
 
 
 class Children:
-    """The children of one program.
-
-    with listen() as stop:
-        children = Children(stop)
-        server = children.add(subprocess.Popen(["server"]))
-        ...
-    """
+    """The children of one program; each is added when it was started: `children.add(subprocess.Popen(["server"]))`."""
 
     def __init__(self, stop: Stop) -> None:
         self.stop = stop

@@ -94,6 +94,9 @@ def test_hidden_processes_are_not_called_gone(lab: Lab, own_namespace: None, opt
         assert answer.code in (77, 124) or (answer.code == 0 and verb != "wait"), str(answer)
         assert "Traceback" not in answer.text
         assert "no process has the pid" not in answer.text, str(answer)
+        assert f"{hidden.pid} (name hidden)" in answer.text or hidden.name in answer.text, str(answer)
+    in_words = endtask("stop", hidden.pid, "-t", "1s")
+    assert f"not permitted: {hidden.pid} (name hidden)" in in_words.text or hidden.name in in_words.text, str(in_words)
     by_name = endtask("stop", hidden.name, "-t", "1s")
     assert by_name.code == 77, str(by_name)
     missing_ok = endtask("stop", hidden.name, "-t", "1s", "--missing-ok")

@@ -268,6 +268,7 @@ def test_ambiguous_word_is_asked_for_on_a_terminal(answer: str, stopped: bool, l
         written = terminal.read()
     assert "stop all 2? [y/N]" in written
     assert code == (0 if stopped else 2)
+    assert ("nothing was done: the answer was no" in written) is not stopped
     last, policy = library.calls[-1]
     assert last == (("a", "12:345", "13:346") if stopped else ("a", "web"))
     assert policy.all is False

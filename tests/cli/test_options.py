@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -217,6 +219,9 @@ def test_value_that_looks_like_an_option_is_given_with_equals() -> None:
         ([], "needs to be told"),
         (["stop"], "needs to know what"),
         (["run"], "needs a command"),
+        (["run", ""], "an empty word is no command"),
+        (["schema"], "none was given"),
+        (["-9", "5"], "the way of kill(1)"),
         (["schema"], "needs one of"),
         (["schema", "x"], "`x` is not one of them"),
         (["completion", "bash", "zsh"], "2 were given"),
@@ -246,6 +251,26 @@ def test_unknown_verb_names_the_nearest_or_the_likely_command() -> None:
     """`stpo` is `stop`; a program's name is probably what to stop."""
     assert fails("stpo", "x").hint == "did you mean `endtask stop`?"
     assert "`endtask stop 'my app'`" in fails("my app").hint
+
+
+@pytest.mark.parametrize(
+    ("word", "verb"), [("kill", "stop"), ("Terminate", "stop"), ("ps", "find"), ("status", "look")]
+)
+def test_verbs_of_other_tools_are_understood_and_named(word: str, verb: str) -> None:
+    """Who types `kill` does not want to stop a program of that name."""
+    assert fails(word, "5").hint == f"did you mean `endtask {verb}`?"
+
+
+def test_examples_fit_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No example of Windows has a signal or a path of Unix in it, and every one can be parsed."""
+    for signals in (True, False):
+        monkeypatch.setattr("endtask._requests.HAS_SIGNALS", signals)
+        for verb in options.VERBS:
+            for line in options.examples_of(verb):
+                assert signals or not re.search(r"TERM|INT|/srv|'", line), line
+                for command in line.split(" | ") if verb.words != "name" else ():
+                    parser.parse(shlex.split(command)[1:])
+        assert ("TERM" in options.example("plan")) == signals == options.example("cwd").startswith("/")
 
 
 # --- arguments for the library

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from endtask._inspect import forecast
+from endtask._why import explain
 from endtask.cli import describe, render, report_files
 from endtask.cli.console import Stream, shown
 from endtask.errors import UsageError
@@ -349,6 +351,27 @@ def test_why_words() -> None:
     assert text(describe.why_lines(Explanation((explained,)))) == (
         "web 5\n  why      5 web ignores TERM\n  why      busy (a guess)\n  before   2 min ago TERM\n  next     force it"
     )
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        Facts(PidRef(5, "1"), "true", ppid=4, parent_name="lazy", state="Z", exited=True),
+        Facts(PidRef(5, "1"), "web", frozen="v2", signals=SignalSets()),
+        Facts(
+            PidRef(5, "1"),
+            "web",
+            signals=SignalSets(),
+            managers=(Manager("systemd", "web", "systemctl stop web", "yes"),),
+        ),
+    ],
+    ids=["zombie", "frozen", "managed"],
+)
+def test_why_does_not_say_what_to_do_twice(facts: Facts) -> None:
+    """A zombie, a frozen cgroup, a manager: the reason and the forecast know the same remedy, and it is said once."""
+    seen = Seen("5", facts, forecast(facts, ()))
+    words = text(describe.why_lines(Explanation((Explained(seen, explain(seen, (), asked_before=False)),))))
+    assert sum(line.startswith("  next") for line in words.splitlines()) == 1, words
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ TELLS_OF_TERM = "import signal; signal.signal(15, lambda *_: print('TERM', flush
 @pytest.mark.slow
 def test_second_interrupt_asks_nobody_again_and_the_report_is_told() -> None:
     """Another request makes many programs drop their clean-up; and what was done, and by force, is told all the same."""
-    argv = [sys.executable, "-m", "endtask", "run", "--force-after", "1s", "--", sys.executable, "-c", TELLS_OF_TERM]
+    argv = [sys.executable, "-m", "endtask", "run", "--force-after", "3s", "--", sys.executable, "-c", TELLS_OF_TERM]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
         assert command.stdout is not None
         assert command.stdout.readline() == "up\n"

@@ -18,7 +18,7 @@ from tests.core.fake import FakeBackend, Process
 from tests.targets.lab import endtask, unique
 
 if TYPE_CHECKING:
-    from endtask._backends.base import Pin
+    from endtask._backends.base import Part, Pin
     from tests.targets.lab import Scene
 
 USAGE = 'Type "TASKLIST /?" for usage.'
@@ -66,7 +66,9 @@ class Listed(FakeBackend):
     def usage(self, pid: int) -> tuple[float, float] | None:
         return (3725.9, self.memory[pid]) if pid in self.memory else None
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
+    def facts(
+        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True, part: Part = "all"
+    ) -> Facts:
         return Facts(pin.ref, "", windows=WindowsFacts(package=self.packages.get(pin.ref.pid, "")))
 
 

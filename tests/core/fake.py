@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from endtask._backends.base import ForkWatch, Pin, Sweep, Waiter
+    from endtask._backends.base import ForkWatch, Part, Pin, Sweep, Waiter
 
 USERS = {"root": 0, "ana": 1000}
 
@@ -236,11 +236,11 @@ class FakeBackend(SignalsOnly):
         self._note("pin")
         process = self.processes.get(pid)
         if process is None:
-            raise GoneError("pidfd_open", 3, pid, text="no such process")
+            raise GoneError("pidfd_open", 3, pid)
         if process.denied:
             raise AccessDeniedError("pidfd_open", 1, pid, text="operation not permitted")
         if token and token != process.token:
-            raise GoneError("pidfd_open", 3, pid, text=f"{pid} is another process now")
+            raise GoneError("pidfd_open", 3, pid, text="the pid belongs to another process by now")
         pin = FakePin(self, process)
         self.pins.add(pin)
         return pin
@@ -250,7 +250,9 @@ class FakeBackend(SignalsOnly):
         assert pin in self.pins, "a handle was used after it had been closed"
         return pin.process.exited
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
+    def facts(
+        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True, part: Part = "all"
+    ) -> Facts:
         return Facts(pin.ref, "")
 
     def signals(self, pid: int) -> SignalSets | None:

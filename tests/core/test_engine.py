@@ -5,7 +5,7 @@ The random lives of `tests/sim` look for what nobody thought of; here stand the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -400,6 +400,62 @@ def test_kernel_without_pidfds_is_said_in_the_evidence() -> None:
     assert target.outcome == "stopped"
     assert target.evidence[0].strength == "observed"
     assert "no pidfds" in target.evidence[0].text
+
+
+# --- many targets
+
+SLOW_CALLS: dict[str, Any] = {
+    "call_s": 0.01,
+    "processes": 200,
+    "fork_watch": "",
+}  # to prepare forty targets takes seconds
+
+
+def test_exits_are_noticed_while_others_are_begun_with() -> None:
+    """Each is timed when it happens, not when the last target has been asked."""
+    machine = Machine(*(polite("many") for _ in range(40)), **SLOW_CALLS)
+    report = machine.stop("many", policy=make_policy(all=True, watch_s=0.0))
+    assert {"stopped"} == {t.outcome for t in report.targets}
+    members = [t.members[0] for t in report.targets]
+    asked = [m.receipts[0].at_s for m in members]
+    assert max(asked) - min(asked) > 2.0
+    assert max((m.exited_at_s or 99.0) - at_s for m, at_s in zip(members, asked, strict=True)) < 1.0
+
+
+def test_force_is_neither_late_nor_early_while_others_are_begun_with() -> None:
+    """Each target's time runs from its own request."""
+    machine = Machine(*(deaf("many") for _ in range(40)), **SLOW_CALLS)
+    policy = make_policy(plan="TERM/0.5/KILL/5", all=True, watch_s=0.0)
+    report = machine.stop("many", policy=policy)
+    assert {"forced"} == {t.outcome for t in report.targets}
+    receipts = [t.members[0].receipts for t in report.targets]
+    assert receipts[-1][0].at_s - receipts[0][0].at_s > 2.0
+    assert all(0.5 <= killed.at_s - asked.at_s < 1.2 for asked, killed in receipts)
+
+
+def test_interrupt_is_heard_before_the_last_target_has_been_begun_with() -> None:
+    """Who has not been asked by then never is, and the report says so."""
+    machine = Machine(*(deaf("many") for _ in range(40)), **SLOW_CALLS)
+    policy = make_policy(all=True, watch_s=0.0)
+    session = _api.Session(["many"], Filter(), policy, backend=machine.backend)
+    steps = session.steps()
+    timeout_s = next(steps)
+    for _turn in range(5):
+        timeout_s = steps.send(session.waiter.wait(timeout_s))
+    with pytest.raises(StopIteration) as done:
+        steps.throw(KeyboardInterrupt())
+    report = done.value.value
+    assert report.cancelled
+    assert 0 < len(machine.heard("many")) < 40
+    assert 40 == len(report.targets)
+
+
+def test_child_that_a_deaf_target_has_meanwhile_is_named() -> None:
+    """Nothing exits and nobody is forced, so without a fork watch only a look at the end finds it."""
+    app = deaf("app", main=(Op("wait", 1.3), Op("fork", child=deaf("late"))), flags=("session",))
+    target = Machine(app, fork_watch="").one("app", policy=make_policy(timeout_s=2.0, watch_s=0.0))
+    assert ("running", ["app", "late"]) == (target.outcome, [m.name for m in target.survivors])
+    assert ["not-asked"] == [r.code for r in target.reasons if "late" in r.text]
 
 
 # --- interrupts

@@ -342,6 +342,19 @@ def test_behind_two_wrappers_the_first_real_program_is_named() -> None:
     assert seen.ask_instead == 22
 
 
+def test_deaf_program_behind_a_shell_is_not_to_be_asked_by_term() -> None:
+    """`sh -c app` where app ignores TERM: to ask it itself is no advice; INT is, where it hears that, else force."""
+    shell = facts("sh", cmdline=("sh", "-c", "app; true"))
+    for int_caught, way in ((0, "--force-after 5s"), (1 << 1, "--plan INT/10")):
+        deaf = replace(facts("app", signals=SignalSets(ignored=1 << 14, caught=int_caught)), ref=PidRef(13, "35"))
+        seen = forecast(shell, [parse_request("TERM")], [deaf])
+        assert seen.ask_instead == 0
+        assert not any("itself" in line for line in seen.advice)
+        assert any("13 app ignores TERM" in line and way in line for line in seen.advice), seen.advice
+    trapping = facts("bash", cmdline=("bash", "run.sh"), signals=CAUGHT)
+    assert not any("asks that one too" in line for line in forecast(trapping, (), [deaf]).advice)
+
+
 def test_shell_with_a_trap_is_asked_with_its_running_command() -> None:
     """Its trap runs when the running command has ended, and a stop asks that one too: there is no need to ask another."""
     child = replace(facts("app"), ref=PidRef(13))

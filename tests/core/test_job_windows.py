@@ -152,6 +152,23 @@ def test_looks_come_soon_and_seldom() -> None:
     assert times == list(LOOKS_S)
 
 
+def test_no_look_holds_up_force() -> None:
+    """A look at a program that does not answer takes a while, and force has its time."""
+    story = Story((CTRL_C,), force_after_s=1.5)
+    looks = []
+    while story.job.state == "asking" and story.job.wake_at is not None and story.job.wake_at < BEGIN + 1.5:
+        at = story.job.wake_at
+        if words(story.job.tick(at)) == ["look"]:
+            looks.append(round(at - BEGIN, 3))
+            story.job.looked(at, blocked=False)
+    assert looks == [0.4]
+    assert story.until(2) == ["force @1.5"]
+    near = Story((CTRL_C,), force_after_s=0.9)
+    assert near.until(0.89) == []
+    assert near.job.looks == 0
+    assert near.until(2) == ["force @0.9"]
+
+
 def test_explicit_no_settles_as_vetoed() -> None:
     """Waiting on changes nothing: the program has answered."""
     story = Story(GUI)

@@ -37,7 +37,18 @@ def test_what_was_asked_in_vain_is_recalled(home: Path) -> None:
     first, second = _journal.recall(REF)
     assert first.startswith("TERM was sent")
     assert first.endswith("outcome then: running")
-    assert second.startswith("TERM,INT was sent")
+    assert second.startswith("TERM and INT were sent ")
+    _journal.remember(asked("WM_CLOSE", "CTRL_C", "CTRL_C", "CTRL_BREAK", "cmd:ask a,b"))
+    assert r"WM_CLOSE, CTRL_C, CTRL_BREAK and cmd:ask a\x2cb were sent" in _journal.recall(REF)[-1]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(59, "59 s"), (61, "1 min"), (7300, "2 h"), (200000, "2 d")])
+def test_how_long_ago_is_said_for_people(home: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, words: str) -> None:
+    """Nobody counts 7,300 seconds."""
+    monkeypatch.setattr("time.time", lambda: 1_000_000_000.0)
+    _journal.remember(asked("TERM"))
+    monkeypatch.setattr("time.time", lambda: 1_000_000_000.0 + seconds)
+    assert _journal.recall(REF) == (f"TERM was sent {words} ago, delivered; outcome then: running",)
 
 
 def test_other_process_with_the_same_pid_is_not_recalled(home: Path) -> None:

@@ -95,6 +95,23 @@ def test_receiver_comes_first() -> None:
     assert rungs(facts("console", receiver=True))[0] == "STOP_EVENT"
 
 
+def test_listener_that_cannot_say_that_it_heard_gets_no_console_event() -> None:
+    """It may be cleaning up; one that could say so and has not is deaf."""
+    for asked in (policy(), policy(inject=False, console_wide=True)):
+        silent = facts("console", receiver=True, acknowledges=False, console="another", console_pids=(12,))
+        assert rungs(silent, asked) == ["STOP_EVENT"]
+        assert "in the middle of its clean-up" in left_out(silent, asked)["CTRL_C"]
+        speaks = facts("console", receiver=True, acknowledges=True, console="another", console_pids=(12,))
+        assert len(rungs(speaks, asked)) == 2
+    assert rungs(facts("gui", receiver=True, acknowledges=False, windows=(MAIN,))) == [
+        "STOP_EVENT",
+        "WM_CLOSE",
+        "WM_ENDSESSION",
+    ]
+    service = facts("service", receiver=True, acknowledges=None, services=(Service("s"),))
+    assert rungs(service) == ["STOP_EVENT", "SERVICE_STOP"]
+
+
 def test_service_is_asked_by_its_manager_and_by_nothing_else() -> None:
     """Whatever else ends it, the manager takes for a crash."""
     assert rungs(facts("service", services=(Service("spool"),))) == ["SERVICE_STOP"]

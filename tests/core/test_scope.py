@@ -18,6 +18,11 @@ def row(
     return Row(pid, ppid, pgid or sid, sid, start or pid, "S", comm, kernel)
 
 
+def nobody(_row: Row) -> bool:
+    """Know nobody of the run."""
+    return False
+
+
 def family(*rows: Row) -> Family:
     """Return a family with an init above everything."""
     return Family({r.pid: r for r in (row(1, 0, comm="systemd"), *rows)})
@@ -232,7 +237,22 @@ def test_kernel_threads_are_in_no_scope() -> None:
 def test_young_orphans_are_suspects_and_old_ones_are_not() -> None:
     """A double fork into its own session leaves no tie; it is younger than the target and adopted."""
     fam = family(row(10, 5, sid=5, start=100), row(5, 1, start=1), row(60, 1, start=150), row(61, 1, start=50))
-    assert [60] == [r.pid for r in suspects(fam, fam.table[10], (5, 1)) if r.pid != 10]
+    assert [60] == [r.pid for r in suspects(fam, fam.table[10], (5, 1), nobody) if r.pid != 10]
+
+
+def test_targets_of_one_run_are_sieved_once() -> None:
+    """Two thousand orphans that are all to be stopped are no suspects of one another, and nobody asks that of each pair."""
+    orphans = [row(pid, 1, sid=9, pgid=9) for pid in range(100, 2100)]
+    fam = family(*orphans, row(60, 1, sid=9, pgid=9, start=10**6))
+    asked = []
+
+    def known(of: Row) -> bool:
+        asked.append(of.pid)
+        return of.pid >= 100
+
+    for orphan in orphans:
+        assert [r.pid for r in suspects(fam, orphan, (1,), known)] == [60]
+    assert len(asked) <= 2 * len(orphans)
 
 
 def test_ancestors_and_kernel_threads_are_no_suspects() -> None:
@@ -240,31 +260,31 @@ def test_ancestors_and_kernel_threads_are_no_suspects() -> None:
     fam = family(
         row(10, 5, start=100), row(5, 1, start=100), row(60, 1, start=150), Row(61, 1, 0, 0, 150, "S", "k", True)
     )
-    assert [60] == [r.pid for r in suspects(fam, fam.table[10], (5, 1)) if r.pid != 10]
+    assert [60] == [r.pid for r in suspects(fam, fam.table[10], (5, 1), nobody) if r.pid != 10]
 
 
 def test_orphan_with_the_pid_of_an_ancestor_that_has_ended_is_a_suspect() -> None:
     """Pid 5 was the parent of the target; it has ended, and whoever began later with its pid may be the target's child."""
     fam = family(row(10, 1, start=100), row(5, 1, start=150))
-    assert [5] == [r.pid for r in suspects(fam, fam.table[10], (5, 1)) if r.pid != 10]
+    assert [5] == [r.pid for r in suspects(fam, fam.table[10], (5, 1), nobody) if r.pid != 10]
 
 
 def test_orphan_below_a_reaper_among_the_ancestors_is_a_suspect() -> None:
     """A subreaper that adopts an escaped child is an ancestor of the target (prctl(2))."""
     fam = family(row(4, 1, comm="systemd"), row(10, 4, start=100), row(60, 4, start=150))
-    assert [60] == [r.pid for r in suspects(fam, fam.table[10], (4, 1)) if r.pid != 10]
+    assert [60] == [r.pid for r in suspects(fam, fam.table[10], (4, 1), nobody) if r.pid != 10]
 
 
 def test_child_of_a_living_ancestor_in_a_whole_session_is_no_suspect() -> None:
     """The shell's next job was forked by the shell, not adopted."""
     fam = family(row(5, 1, comm="bash"), row(10, 5, sid=5, pgid=10), row(60, 5, sid=5, pgid=60, start=150))
-    assert suspects(fam, fam.table[10], (5, 1)) == []
+    assert suspects(fam, fam.table[10], (5, 1), nobody) == []
 
 
 def test_child_of_an_ancestor_with_a_dead_session_leader_is_a_suspect() -> None:
     """A double fork leaves a session whose leader has died."""
     fam = family(row(5, 1, comm="agent"), row(10, 5, sid=5), row(60, 5, sid=59, pgid=59, start=150))
-    assert [60] == [r.pid for r in suspects(fam, fam.table[10], (5, 1)) if r.pid != 10]
+    assert [60] == [r.pid for r in suspects(fam, fam.table[10], (5, 1), nobody) if r.pid != 10]
 
 
 # --- the group of a target
@@ -375,9 +395,9 @@ def test_suspects_are_never_ancestors_and_never_older(fam: Family, data: st.Data
     """Whoever is suspected could have come from the target."""
     top = fam.table[data.draw(st.sampled_from(sorted(fam.table)))]
     above = fam.ancestors(top.pid)
-    for suspect in (*suspects(fam, top, above), *group_strangers(fam, top)):
+    for suspect in (*suspects(fam, top, above, nobody), *group_strangers(fam, top)):
         assert suspect.start >= top.start
-    for suspect in suspects(fam, top, above):
+    for suspect in suspects(fam, top, above, nobody):
         assert suspect.pid not in above
         assert not suspect.kernel
 
@@ -395,7 +415,7 @@ def test_program_of_the_same_launch_is_suspected(init: str) -> None:
     rows = [row(5, 1), row(9, 5, sid=5, comm="start.exe"), _launched(10, pgid=9, comm="cmd.exe")]
     rows += [_launched(11, pgid=9), _launched(12, pgid=12, sid=12)]
     fam = Family({r.pid: r for r in (row(1, 0, comm=init), *rows)})
-    assert {10, 11, 12} == {r.pid for r in suspects(fam, fam.table[10], [1])}  # known members among them
+    assert {10, 11, 12} == {r.pid for r in suspects(fam, fam.table[10], [1], nobody)}  # known members among them
 
 
 @pytest.mark.parametrize("init", ["systemd", "sh"])
@@ -404,4 +424,4 @@ def test_program_of_another_launch_is_not_suspected(init: str) -> None:
     rows = [row(5, 1), row(9, 5, sid=5, comm="start.exe"), _launched(10, pgid=9, comm="a.exe")]
     rows += [row(11, 5, sid=5, pgid=11, comm="start.exe"), _launched(12, pgid=11)]
     fam = Family({r.pid: r for r in (row(1, 0, comm=init), *rows)})
-    assert [] == [r.pid for r in suspects(fam, fam.table[10], [1]) if r.pid == 12]
+    assert [] == [r.pid for r in suspects(fam, fam.table[10], [1], nobody) if r.pid == 12]

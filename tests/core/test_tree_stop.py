@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import IO
 
-    from endtask._backends.base import Pin, Waiter
-    from endtask.model import ReceiptStatus, Row
+    from endtask._backends.base import Part, Pin, Waiter
+    from endtask.model import Kind, ReceiptStatus, Row
 
 ROOT = 10
 
@@ -33,6 +33,7 @@ class Machine(FakeBackend):
         sent: (second, pid, request), in order.
         refuses: Status of the receipt for a request.
         ladderless: Who can be asked with nothing.
+        silent: Who listens to the stop event and cannot say that it has heard.
         codes: Exit codes.
     """
 
@@ -42,6 +43,7 @@ class Machine(FakeBackend):
         self.sent: list[tuple[float, int, str]] = []
         self.refuses: dict[str, ReceiptStatus] = {}
         self.ladderless: set[int] = set()
+        self.silent: set[int] = set()
         self.codes: dict[Process, int] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self.clock = 0.0
@@ -74,10 +76,15 @@ class Machine(FakeBackend):
         """Return when something happens by itself."""
         return min((e[0] for e in self._events), default=None)
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
+    def facts(
+        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True, part: Part = "all"
+    ) -> Facts:
         pid = pin.ref.pid
-        kind = "unknown" if pid in self.ladderless else "console"
-        known = WindowsFacts(kind, console="another", same_machine=True, same_user=True, above_us=False, receiver=False)  # type: ignore[arg-type]  # one of the words
+        kind: Kind = "unknown" if pid in self.ladderless else "console"
+        listens = pid in self.silent
+        known = WindowsFacts(
+            kind, console="another", same_machine=True, same_user=True, above_us=False, receiver=listens
+        )
         return Facts(pin.ref, self.processes[pid].name if pid in self.processes else "gone", windows=known)
 
     def send(self, pin: Pin, request: Request, at_s: float) -> Receipt:
@@ -539,6 +546,27 @@ def test_a_group_of_its_own_is_asked_as_one(status: ReceiptStatus) -> None:
     report = stop(machine, container, policy_of(2.0, force=True))
     assert sent(machine) == ["GROUP_CTRL_BREAK 10 @0"]
     assert outcome(report)[0] == "forced"
+
+
+@pytest.mark.parametrize("status", ["delivered", "impossible"])
+def test_a_group_is_asked_only_where_no_event_of_the_console_was_heard(status: ReceiptStatus) -> None:
+    """A second one could end a program that cleans up after the first."""
+    machine, container = tree()
+    container.leads_group = True
+    machine.refuses.update({name: status for name in ("CTRL_C", "CTRL_BREAK") if status != "delivered"})
+    stop(machine, container, policy_of(2.0, force=True))
+    asked = [line.split()[0] for line in sent(machine)]
+    assert asked == (["CTRL_C"] if status == "delivered" else ["CTRL_C", "GROUP_CTRL_BREAK"])
+
+
+def test_a_group_is_not_asked_after_a_stop_event_that_may_have_been_heard() -> None:
+    """It may be cleaning up, and cannot say so."""
+    machine, container = tree()
+    container.leads_group = True
+    machine.silent.add(ROOT)
+    report = stop(machine, container, policy_of(2.0, force=False))
+    assert sent(machine) == ["STOP_EVENT 10 @0"]
+    assert ["unacknowledged"] == [r.code for r in report.targets[0].reasons]
 
 
 # --------------------------------------------------------------------------- what it says

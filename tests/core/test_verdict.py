@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from endtask._find import Target
 from endtask._job import JobMember
+from endtask._requests import parse_request
 from endtask._verdict import end_in_words, gone, not_begun, receipt_in_words, signal_name
 from endtask.model import PidRef, ProcessEnd, Receipt, Report
 
@@ -18,7 +21,8 @@ from endtask.model import PidRef, ProcessEnd, Receipt, Report
         (ProcessEnd(signal=15, source="pidfd"), "ended by TERM"),
         (ProcessEnd(signal=9, source="stat"), "ended by KILL"),
         (ProcessEnd(signal=11, core=True, source="pidfd"), "ended by SEGV, core dumped"),
-        (ProcessEnd(signal=62, source="pidfd"), "ended by 62"),
+        (ProcessEnd(signal=signal.SIGUSR1, source="pidfd"), "ended by USR1"),
+        (ProcessEnd(signal=32, source="pidfd"), "ended by signal 32"),
         (ProcessEnd(), "exited, status unknown"),
         (ProcessEnd(why_unknown="this kernel does not tell"), "exited, status unknown (this kernel does not tell)"),
         (ProcessEnd(3, source="stat", unreaped_by=5, unreaped_name="lazy"), "exited, status 3, not reaped by 5 lazy"),
@@ -35,9 +39,19 @@ def test_reaping_is_left_out_where_it_is_too_early_to_tell() -> None:
     assert end_in_words(ProcessEnd(3, source="stat", unreaped_by=5), reaping=False) == "exited, status 3"
 
 
-def test_signal_without_a_common_name_is_a_number() -> None:
-    """Real-time signals differ between systems."""
-    assert [signal_name(n) for n in (1, 2, 15, 40)] == ["HUP", "INT", "TERM", "40"]
+def test_every_signal_has_its_usual_name() -> None:
+    """Of two names for one number the usual one; what a plan calls a signal, the report calls it too."""
+    names = {int(number): signal_name(number) for number in signal.valid_signals()}
+    assert {n: names[n] for n in (6, 10, 12, 17, 29)} == {6: "ABRT", 10: "USR1", 12: "USR2", 17: "CHLD", 29: "IO"}
+    suspending = ("STOP", "TSTP", "TTIN", "TTOU")
+    requests = {n: parse_request(name, signals=True) for n, name in names.items() if name not in suspending}
+    assert all(r.number == n for n, r in requests.items())
+    assert ["RTMIN", "RTMIN+1", "RTMAX"] == [names[n] for n in (signal.SIGRTMIN, signal.SIGRTMIN + 1, signal.SIGRTMAX)]
+
+
+def test_number_that_no_signal_has_is_a_number() -> None:
+    """The C library keeps two for itself."""
+    assert [signal_name(n) for n in (1, 2, 15, 32, 99)] == ["HUP", "INT", "TERM", "signal 32", "signal 99"]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +66,13 @@ def test_signal_without_a_common_name_is_a_number() -> None:
 def test_receipt_is_said_with_what_went_wrong(receipt: Receipt, words: str) -> None:
     """Delivered needs no word, everything else has one."""
     assert words == receipt_in_words(receipt, JobMember(PidRef(12, "34"), "app", "target"))
+
+
+def test_receipt_of_a_process_without_a_visible_name_says_so() -> None:
+    """`/proc` mounted with hidepid: the pid is all that is known."""
+    receipt = Receipt("TERM", "denied", 0.0, "not permitted")
+    words = receipt_in_words(receipt, JobMember(PidRef(12, "34"), "", "target"))
+    assert words == "TERM -> 12 (name hidden): denied, not permitted"
 
 
 def test_target_that_had_gone_is_proved_by_its_token() -> None:

@@ -381,6 +381,22 @@ def test_port_is_told_with_its_holder() -> None:
     assert scope_reasons(settled(ports=(FREE,))) == []
 
 
+def test_shell_that_waits_for_an_asked_child_is_not_to_be_asked_elsewhere() -> None:
+    """The child ignores TERM and says so itself; "ask the running command itself" would send the user in a circle."""
+    shell = Facts(PidRef(12, "34"), "sh", cmdline=("sh", "run.sh"), signals=SignalSets(caught=bits(TERM)))
+    job = settled(exited=False)
+    alone = member_reasons(job, job.members[0], shell)
+    assert [("shell-trap", "ask the running command itself")] == [(r.code, r.next) for r in alone]
+    child = JobMember(PidRef(13, "35"), "sleep", "child of 12")
+    child.receipts.append(Receipt("TERM", "delivered"))
+    job.members.append(child)
+    assert [("shell-trap", "")] == [(r.code, r.next) for r in member_reasons(job, job.members[0], shell)]
+    deaf = Facts(PidRef(13, "35"), "sleep", signals=SignalSets(ignored=bits(TERM)))
+    found = explain(Seen("12", shell, Forecast(())), [deaf], asked_before=True)
+    assert ["shell-trap", "child"] == [r.code for r in found]
+    assert not any("itself" in r.next for r in found)
+
+
 def test_respawn_is_told_with_who_and_how_to_stop_it_for_good() -> None:
     """Who started it again and that manager's own command."""
     found = scope_reasons(settled(respawn=RESPAWN))

@@ -15,7 +15,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("needs Linux", allow_module_level=True)
 
-from endtask._backends.linux import files
+from endtask._backends.linux import cgroups, files
 from endtask._backends.linux.reader import ProcReader
 from endtask.errors import OsCallError
 from tests.linux.children import python, running
@@ -159,4 +159,4 @@ def test_network_mounts_are_known_by_their_type() -> None:
         b"34 23 0:31 / /ntfs rw - fuseblk /dev/sdb1 rw\n"
     )
     assert files.network_mounts(mountinfo) == (b"/mnt/a b", b"/media/u")
-    assert files.unescape(b"a\\134b\\012") == b"a\\b\n"
+    assert cgroups.unescape(b"a\\134b\\012") == b"a\\b\n"

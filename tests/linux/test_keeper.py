@@ -16,7 +16,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("needs Linux", allow_module_level=True)
 
-from endtask._backends.linux import cgroups, launch, procfs
+from endtask._backends.linux import cgroups, procfs
 from endtask._backends.linux.pidfd import Pins
 from tests.linux.children import PATIENCE_S, eventually, refusal
 from tests.linux.old_kernel import SOURCES, output, script, without_pidfds
@@ -423,8 +423,61 @@ def test_keeper_that_was_killed_leaves_nothing_held(owners: list[Owner]) -> None
         owner.keeper.stdin.close()
         assert owner.says() == b"still here\n"
         eventually(lambda: Pins().exited(pin), "it ended")
-    for folder in _cgroup_of(owner):
-        launch.remove_cgroup(_folder(folder))
+    if left := _cgroup_of(owner):
+        # The next one takes away what nobody is in any more, and only that.
+        with_somebody = _start(owners, "ready(); signal.pause()")
+        with_somebody.says()
+        assert _cgroup_of(with_somebody)
+        next_one = _start(owners, "ready(); signal.pause()")
+        next_one.stop(5, force=True)
+        assert next_one.hear_all()[-1] == "empty"
+        assert (left, _cgroup_of(owner), bool(_cgroup_of(with_somebody))) == (left, [], True)
+
+
+def test_only_an_abandoned_cgroup_is_removed() -> None:
+    """One that is locked stays though it is empty, and one that somebody lives in stays though nobody has locked it."""
+    code = """
+    import subprocess
+    from endtask._backends.linux import launch
+    prefix = b"endtask-test-%d-" % os.getpid()
+    own = launch.make_cgroup(prefix + b"own")
+    if own is None:
+        sys.exit(print("no cgroup"))
+    parent = os.path.dirname(own.folder) + b"/" + prefix
+    for name in (b"left", b"lived-in"):
+        os.mkdir(parent + name)
+    os.mkdir(parent + b"left/below")
+    sleeper = subprocess.Popen(["sleep", "60"])
+    open(parent + b"lived-in/cgroup.procs", "w").write(str(sleeper.pid))
+    def there():
+        return sorted(n.decode() for n in (b"own", b"left", b"lived-in") if os.path.isdir(parent + n))
+    launch.remove_abandoned(prefix)
+    print(*there())
+    again = launch.make_cgroup(prefix + b"own")
+    print(again)
+    sleeper.kill()
+    sleeper.wait()
+    own.remove()
+    launch.remove_abandoned(prefix)
+    print(*there())
+    """
+    assert output(script(code)) in (["no cgroup"], ["lived-in own", "None", ""])
+
+
+def test_a_cgroup_whose_name_is_left_over_is_made_anew() -> None:
+    """A keeper that was killed had our pid: its empty folder is no reason to go without one."""
+    code = """
+    from endtask._backends.linux import launch
+    name = b"endtask-test-%d" % os.getpid()
+    first = launch.make_cgroup(name)
+    if first is None:
+        sys.exit(print("no cgroup"))
+    os.close(first._lock)
+    second = launch.make_cgroup(name)
+    print(second is not None)
+    second.remove()
+    """
+    assert output(script(code)) in (["no cgroup"], ["True"])
 
 
 # --------------------------------------------------------------------------- adversaries
@@ -477,10 +530,10 @@ def test_keeper_removes_its_cgroup() -> None:
     """Nothing of it stays in the file system."""
     code = """
     from endtask._backends.linux import launch
-    folder = launch.make_cgroup(b"endtask-test-%d" % os.getpid())
-    if folder:
-        os.mkdir(folder + b"/below")
-        launch.remove_cgroup(folder)
-    print(os.path.exists(folder))
+    made = launch.make_cgroup(b"endtask-test-%d" % os.getpid())
+    if made is not None:
+        os.mkdir(made.folder + b"/below")
+        made.remove()
+    print(made is not None and os.path.exists(made.folder))
     """
     assert output(script(code)) == ["False"]

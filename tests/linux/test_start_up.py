@@ -121,8 +121,8 @@ def test_stop_of_a_pid_loads_few_modules() -> None:
     assert code_ == 0
     # All of these are C modules, or a few lines (`select`, `errno` and the like cost nothing to load).
     allowed = {
-        *("__future__", "_heapq", "_signal", "_socket", "_struct", "errno", "fcntl", "gc", "heapq", "resource"),
-        *("select", "struct", "time"),
+        *("__future__", "_signal", "_socket", "_struct", "errno", "fcntl", "gc", "select", "struct", "time"),
+        *("_heapq", "heapq"),  # when it takes its time to end: then there is a second timer
     }
     assert set(others) <= allowed, sorted(set(others) - allowed)
     assert count <= 60, count
@@ -146,10 +146,11 @@ def test_find_by_name_opens_few_files_of_each_match(herd: list[int]) -> None:
 
 
 def test_stop_of_many_opens_few_files_of_each(herd: list[int]) -> None:
-    """The table, the confirmation of the name, what the children inherit, whether it was stopped."""
+    """The confirmation of the name, what the children inherit, whether it was stopped; and the table, as often as it is read: that depends on how long they take."""
     code, files = _opened("stop", "--all", "-q", _NAME, "--watch", "0")
     assert code == 0
-    assert max(sum(files[pid].values()) for pid in herd) <= 8, files[herd[0]]
+    assert max(sum(files[pid].values()) - files[pid]["stat"] for pid in herd) <= 5, files[herd[0]]
+    assert max(files[pid]["stat"] for pid in herd) <= files[1]["stat"] + 2, files[herd[0]]
 
 
 @pytest.mark.skipif(bool(_NO_STRACE), reason=f"needs strace: {_NO_STRACE}")

@@ -1,4 +1,4 @@
-"""Real programs that listen: started from source text, read line by line, asked by signals, and ended whatever happens."""
+"""Real programs that listen: started from source text or from a file, read line by line, asked by signals, and ended whatever happens."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Program:
 
     def __init__(
         self,
-        code: str,
+        code: str | os.PathLike[str],
         *words: str,
         prefix: Sequence[str] = (),
         python: str = sys.executable,
@@ -41,8 +41,9 @@ class Program:
     ) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the program
         self._rest = b""
+        what = ["-c", textwrap.dedent(code)] if isinstance(code, str) else [os.fspath(code)]
         self.process = subprocess.Popen(
-            [*prefix, python, "-X", "faulthandler", "-c", textwrap.dedent(code), *words],
+            [*prefix, python, "-X", "faulthandler", *what, *words],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -12,7 +12,7 @@ import anyio
 import pytest
 import trio
 
-from endtask_receiver import Policy, Stop, StopRequest, aio, anyio_, listen, trio_
+from endtask_receiver import Policy, Stop, StopRequest, _loops, aio, anyio_, listen, trio_
 from endtask_receiver.testing import fake
 
 from .lab import LIMIT_S, MINORS, Program, folder_of_the_receiver, interpreter
@@ -139,9 +139,8 @@ def test_a_request_after_the_end_of_the_loop_harms_nobody(loop: Runner) -> None:
     async def main() -> None:
         async with Scope(module, stop):
             wakers.extend(stop._wakers)
-        if module is not anyio_:
-            with module.Bell(stop):
-                wakers.extend(stop._wakers)
+        with _loops.Bell(stop):
+            wakers.extend(stop._wakers)
 
     run(main())
     assert wakers
@@ -225,6 +224,21 @@ def test_a_block_may_wait_for_the_deadline_and_the_deadline_may_move(loop: Runne
             await anyio.sleep(1000)
         assert cancelled(scope)
         assert time.monotonic() - begin >= 0.2
+
+    run(main())
+
+
+def test_a_block_that_waits_for_the_deadline_hears_a_request_from_another_thread(loop: Runner) -> None:
+    """Where anyio does not know by itself in which loop it is."""
+    run, module = loop
+
+    async def main() -> None:
+        stop = Stop(0.05)
+        async with Scope(module, stop, "hurry") as scope:
+            await soon(stop.ask)
+            with anyio.fail_after(LIMIT_S):
+                await anyio.sleep(1000)
+        assert cancelled(scope)
 
     run(main())
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import select
-import shutil
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,36 +11,12 @@ import pytest
 from endtask_receiver import gui
 from endtask_receiver.testing import fake
 
-from .lab import LIMIT_S, Program
+from .lab import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def display() -> Iterator[str]:
-    """A screen in memory."""
-    if importlib.util.find_spec("tkinter") is None:
-        pytest.skip("this Python has no tkinter")
-    if shutil.which("Xvfb") is None:
-        pytest.skip("there is no Xvfb")
-    reader, writer = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(writer), "-nolisten", "tcp", "-screen", "0", "320x240x24"],
-        pass_fds=[writer],
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(writer)
-    try:
-        if not select.select([reader], [], [], LIMIT_S)[0]:
-            pytest.skip("Xvfb does not start here")
-        yield ":" + os.read(reader, 16).decode().strip()
-    finally:
-        os.close(reader)
-        server.terminate()
-        server.wait()
 
 
 TK = """

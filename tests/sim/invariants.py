@@ -173,9 +173,13 @@ class Judge(Witness):
             named = {p.serial for r in refs for p in self.processes(r)}
             if target.respawn is not None and word == "respawned":
                 named |= {p.serial for p in self.processes(target.respawn.ref)}
-            self._check_empty(
-                target, process, [a for a in settled[1] if a.process.serial not in named], settled[2], known
-            )
+            kept = self._kept_late(target)
+            alive = [a for a in settled[1] if a.process.serial not in named and kept.isdisjoint(a.process.roots)]
+            self._check_empty(target, process, alive, settled[2], known)
+
+    def _kept_late(self, target: TargetReport) -> set[int]:
+        """Return the members that the report calls kept and that have the name to be kept: they may be born after we have looked, and before endtask does."""
+        return {p.serial for m in target.members if m.kept and m.name in self.life.keep for p in self.processes(m.ref)}
 
     def _check_running(self, target: TargetReport, settled_at: float) -> None:
         alive = [

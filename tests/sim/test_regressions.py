@@ -467,6 +467,28 @@ LIVES: dict[str, Life] = {
         options=(("now", True),),
         cancelled_at=53,
     ),
+    "born after the witness has looked for what is kept, and before endtask does": Life(
+        87530,
+        World(race=0.0, processes=18, forks=150, sweep="cgroup-freeze"),
+        (
+            Spec(
+                "target",
+                children=(
+                    Spec(
+                        "db",
+                        (
+                            Op("wait", 0.0001),
+                            Op("wait", 0.3),
+                            Op("fork", child=Spec("db", (Op("fork", child=Spec("app")),))),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        before_s=0.3,
+        what=("pid=target",),
+        keep=("app",),
+    ),
 }
 
 

@@ -580,6 +580,12 @@ ISOLATED = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 @cache
+def sees_forks() -> bool:
+    """Return whether endtask is told of every fork here: as root, and not in a pid namespace (a container)."""
+    return ROOT and os.stat("/proc/self/ns/pid").st_ino == 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+
+
+@cache
 def can_unshare() -> bool:
     """Return whether a pid namespace of our own can be made (root, and not forbidden)."""
     if not ROOT or shutil.which("unshare") is None or shutil.which("nsenter") is None:

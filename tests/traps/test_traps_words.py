@@ -114,6 +114,23 @@ def test_trap_09_unreadable_is_unknown_never_gone_never_reused(scene: Scene) -> 
     assert not lies(waiting, scene)
 
 
+@pytest.mark.needs_root
+@pytest.mark.parametrize("options", [[], ["--now"]])
+def test_plan_says_before_that_we_may_not_ask(scene: Scene, options: list[str]) -> None:
+    """`plan` as another user: the answer is "not permitted", and a warning says whose process it is; so do `look` and `why`."""
+    python = nobody_python()
+    target = scene.target("default")
+    words = [*as_nobody(), python, "-m", "endtask"]
+    plan = run([*words, "plan", str(target.pid), *options, "--json"], cwd="/")
+    (planned,) = cast("list[dict[str, list[str]]]", plan.targets[0]["members"])
+    assert planned["answers"] == ["denied"], str(plan)
+    warning = "we may not send it a signal: it belongs to user root"
+    assert [f"{target.pid} {target.name}: {warning}"] == plan.targets[0]["warnings"], str(plan)
+    for verb in ("look", "why"):
+        assert warning in run([*words, verb, str(target.pid)], cwd="/").text
+    assert warning not in scene.endtask("plan", target.pid).text
+
+
 # --------------------------------------------------------------------------- 20, 21: selection
 
 
@@ -354,6 +371,37 @@ def test_trap_25_the_respawn_is_reported_with_the_way_to_end_it(scene: Scene) ->
     (successor,) = answer.left_pids() - {target.pids["supervisor"]}
     assert re.search(rf"came back: {target.pid} \S+ as {successor} ", answer.out), str(answer)
     assert f"endtask stop {target.pids['supervisor']}" in answer.out
+    assert "with the same command line" in answer.out
+
+
+_PARENTS = {
+    "script": ["/bin/sh", "-c", "sleep 601; sleep 602; :"],
+    "loop": ["/bin/sh", "-c", "while true; do sleep 601; sleep 602; done"],
+    "program": [
+        sys.executable,
+        "-c",
+        "import subprocess as s; s.run(['sleep', '601'], check=False); s.run(['sleep', '602'], check=False)",
+    ],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parent", _PARENTS)
+def test_trap_25_the_next_command_of_a_parent_is_no_respawn(parent: str) -> None:
+    """A script, a loop and a program that run `sleep 601` and then `sleep 602`: stopped, exit 0, and the next one runs."""
+    with subprocess.Popen(_PARENTS[parent], start_new_session=True) as runner:
+        try:
+
+            def child() -> int:
+                return next((s.pid for s in process_table().values() if s.ppid == runner.pid and s.comm == "sleep"), 0)
+
+            assert eventually(child)
+            first = child()
+            answer = run(command("stop", first, "--watch", "1s", "--json"))
+            assert (answer.code, answer.target["respawn"]) == (0, None), str(answer)
+            assert child() not in (0, first)
+        finally:
+            os.killpg(runner.pid, 9)  # its leader is our child and has not been reaped
 
 
 # --------------------------------------------------------------------------- 27, 28: nothing hangs

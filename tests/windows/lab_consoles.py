@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tests.windows.lab import PATIENCE_S, Lab, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -102,6 +102,18 @@ _close_pseudo_console.restype = None
 _close_pseudo_console.argtypes = (wintypes.HANDLE,)
 
 
+def create_process(
+    words: Sequence[str], startup: StartupInfo, create: Callable[[object, object, object], int]
+) -> tuple[int, int]:
+    """Create a process with one of the calls that do that, which gets its line, *startup* and where to put the handles; return its pid and its handle."""
+    made = ProcessInformation()
+    line = ctypes.create_unicode_buffer(subprocess.list2cmdline(words))
+    if not create(line, ctypes.byref(startup), ctypes.byref(made)):
+        raise ctypes.WinError(ctypes.get_last_error())
+    _winapi.CloseHandle(made.thread)
+    return made.pid, made.process
+
+
 class PseudoConsole:
     """A pseudo console that we own, as a terminal does; closing it is what closing a terminal's window is."""
 
@@ -163,14 +175,11 @@ class PseudoConsole:
         # Without the flag it would get our own standard handles, if they are no console's.
         startup = StartupInfo(size=ctypes.sizeof(StartupInfo), flags=USE_STD_HANDLES)
         startup.attributes = ctypes.addressof(attributes)
-        made = ProcessInformation()
-        line = ctypes.create_unicode_buffer(subprocess.list2cmdline(words))
-        if not _create_process(
-            None, line, None, None, False, EXTENDED_STARTUP, None, None, ctypes.byref(startup), ctypes.byref(made)
-        ):
-            raise ctypes.WinError(ctypes.get_last_error())
-        _winapi.CloseHandle(made.thread)
-        return made.pid, made.process
+
+        def create(line: object, startup: object, made: object) -> int:
+            return int(_create_process(None, line, None, None, False, EXTENDED_STARTUP, None, None, startup, made))
+
+        return create_process(words, startup, create)
 
     def _read(self) -> None:
         """Take what is drawn, so that nobody waits for us."""

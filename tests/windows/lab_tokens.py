@@ -15,7 +15,7 @@ from ctypes import wintypes
 from typing import TYPE_CHECKING
 
 from tests.windows.lab import open_handle
-from tests.windows.lab_consoles import USE_STD_HANDLES, ProcessInformation, StartupInfo
+from tests.windows.lab_consoles import USE_STD_HANDLES, ProcessInformation, StartupInfo, create_process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,13 +127,9 @@ def _start(token: wintypes.HANDLE, words: Sequence[str], output: int) -> int:
     inherited = msvcrt.get_osfhandle(output)
     os.set_handle_inheritable(inherited, True)
     startup = StartupInfo(size=104, flags=USE_STD_HANDLES, stdout=inherited, stderr=inherited)  # STARTUPINFOW alone
-    made = ProcessInformation()
-    line = ctypes.create_unicode_buffer(subprocess.list2cmdline(words))
-    no_window = subprocess.CREATE_NO_WINDOW
-    _checked(
-        _create_as_user(
-            token, None, line, None, None, True, no_window, None, None, ctypes.byref(startup), ctypes.byref(made)
-        )
-    )
-    _winapi.CloseHandle(made.thread)
-    return int(made.process)
+    flags = subprocess.CREATE_NO_WINDOW
+
+    def create(line: object, startup: object, made: object) -> int:
+        return int(_create_as_user(token, None, line, None, None, True, flags, None, None, startup, made))
+
+    return create_process(words, startup, create)[1]

@@ -164,8 +164,14 @@ CONSOLES = {
     "stop-event": Kind(
         kinds.console("event"), "stopped", ("STOP_EVENT delivered",), {"stop heard": 1}, OWN, words=True
     ),
+    "stop-event-and-a-long-clean-up": Kind(
+        kinds.console("event", 2200), "stopped", ("STOP_EVENT delivered",), {"stop heard": 1}, OWN
+    ),
     "stop-event-not-listened-to": Kind(
-        kinds.console("event-deaf"), "stopped", ("STOP_EVENT delivered", CTRL_C), {}, DEFAULT
+        kinds.console("event-deaf"), "running", ("STOP_EVENT delivered",), {}, LIVES, ("unacknowledged",)
+    ),
+    "stop-event-not-acknowledged": Kind(
+        kinds.console("event-deaf-ack"), "stopped", ("STOP_EVENT delivered", CTRL_C), {}, DEFAULT
     ),
     "stop-event-of-another-kind": Kind(kinds.console("event-foreign"), "stopped", (CTRL_C,), {}, DEFAULT),
     "waits-for-input": Kind(kinds.console("stdin"), "stopped", (CTRL_C,), {}, DEFAULT),
@@ -275,7 +281,7 @@ TREES = {
         (CTRL_C,),
         ONE_C,
         LIVES,
-        ("handler", "not-asked", "not-asked"),
+        ("handler", "not-asked", "not-asked", "not-asked"),
         more=kinds.workers_are_left_to_it,
     ),
     "tree-with-a-broken-chain": Kind(

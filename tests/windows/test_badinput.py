@@ -34,11 +34,14 @@ REFUSED: dict[str, tuple[int, str]] = {
     "stop {pid+1}": (NOTHING, "no process has that number (Windows opens its neighbour {pid} for it)"),
     "stop {pid+2}": (NOTHING, "no process has that number"),
     "look {pid+3}": (NOTHING, "no process has that number"),
-    "stop 4294967292": (NOTHING, "no such process"),
+    "stop 4294967292": (NOTHING, "no process has the pid 4294967292"),
     "stop 4294967296": (USAGE, "is larger than any pid"),
     "stop -1": (USAGE, "a pid is a positive number"),
     "stop {pid}:1": (NOTHING, "the pid belongs to another process by now"),
     "stop {pid}:abc": (USAGE, "has no valid token"),
+    "look {pid}:1": (NOTHING, "the pid belongs to another process by now ({pid}:"),
+    "stop 4294967292:1": (NOTHING, "no process has the pid 4294967292"),
+    "stop -- -5": (USAGE, "hint: a pid is a positive number"),
     "stop nosuch.exe": (NOTHING, "no process is named"),
     "stop a/b": (NOTHING, "a name has no slash"),
     # what nobody may stop
@@ -48,14 +51,20 @@ REFUSED: dict[str, tuple[int, str]] = {
     "stop {pid} --plan TERM/5/KILL": (NOT_PERMITTED, "`TERM` is a signal"),
     "stop {pid} --plan SIGINT/5": (NOT_PERMITTED, "`SIGINT` is a signal"),
     "stop {pid} --plan STOP": (NOT_PERMITTED, "`STOP` is a signal"),
-    "stop {pid} --plan bogus": (USAGE, "known are `ask`, `channel`, `kill`, stop-event, wm-close"),
+    "stop {pid} --plan bogus": (USAGE, "known are `ask`, `channel`, `kill`, `stop-event`, `wm-close`"),
+    "stop {pid} --plan /": (USAGE, "for example `ask/10/kill/5`"),
+    "stop {pid} --plan": (USAGE, "for example `--plan wm-close/10/ctrl-c/5`"),
+    "stop {pid} --plan ask/5/10": (USAGE, "for example `ask/10/kill/5`"),
+    "stop {pid} -s INT": (USAGE, "`--plan ask/10` names the request"),
+    "stop -INT {pid}": (USAGE, "hint: `--plan ctrl-c/10`"),
+    "stop -15 {pid}": (USAGE, "`--plan ask/10` asks and waits 10 s"),
     "stop {pid} --plan 5/wm-close": (USAGE, "has the time `5` where a request should be"),
     "stop {pid} --plan terminate/5/wm-close": (USAGE, "the plan goes on after force"),
     "stop {pid} --plan stdin:": (USAGE, "says nothing after the colon"),
     "stop {pid} --now --plan ask": (USAGE, "`--now` forces at once"),
     "stop {pid} -t 1s --force-after 5s": (USAGE, "the whole budget is 1 s"),
     # requests that it cannot hear
-    "stop {pid} --plan wm-close/1": (NOT_PERMITTED, "it has no window that could be asked"),
+    "stop {pid} --plan wm-close/1": (NOT_PERMITTED, "next  `endtask look {pid}` says what it can hear"),
     "stop {pid} --plan wm-quit/1": (NOT_PERMITTED, "none of its threads has a message queue"),
     "stop {pid} --plan stop-event/1": (NOT_PERMITTED, "it does not listen: there is no event of its name"),
     "stop {pid} --plan service-stop/1": (NOT_PERMITTED, "it hosts no service"),
@@ -75,7 +84,10 @@ REFUSED: dict[str, tuple[int, str]] = {
     "stop :70000": (USAGE, "is not a port"),
     "stop udp:1": (NOTHING, "nobody listens on udp port 1"),
     "stop file:C:\\no\\such": (NOTHING, "there is no such folder"),
-    "stop pidfile:C:\\no\\such": (NOTHING, "cannot be read"),
+    "stop pidfile:C:\\no\\such": (NOTHING, "cannot be read: there is no such file"),
+    "stop pidfile:C:\\windows": (NOTHING, "cannot be read: it is no regular file"),
+    "stop pidfile:": (USAGE, r"for example `pidfile:C:\nginx\logs\nginx.pid`"),
+    "stop file:": (USAGE, r"for example `file:C:\logs\app.log`"),
     # filters
     "stop {pid} --user nobody-here": (USAGE, "there is no user `nobody-here`"),
     "stop {pid} --session x": (USAGE, "needs a number"),
@@ -92,6 +104,9 @@ REFUSED: dict[str, tuple[int, str]] = {
     "stop {pid} --fi STATUS_eq_SUSPENDED": (NOTHING, "does not pass the filters"),
     # words that are none
     "frobnicate {pid}": (USAGE, "is not a verb of endtask"),
+    "kill {pid}": (USAGE, "did you mean `endtask stop`?"),
+    "-9 {pid}": (USAGE, "`--now` forces at once"),
+    "run": (USAGE, "for example `endtask run -- python -m pytest`"),
     "stop {pid} --nonsense": (USAGE, "is not an option"),
     "stop {pid} --json --jsonl": (USAGE, "exclude each other"),
     "look {pid} --unattended": (USAGE, "it belongs to stop, plan, run"),
@@ -131,6 +146,14 @@ def test_refusal_is_a_sentence_and_a_code(line: str, refused: dict[str, tuple[An
         assert answer.out == ""
 
 
+def test_help_shows_what_works_here() -> None:
+    """Examples with requests, programs and quotes of Windows."""
+    text = endtask("plan", "--help").out
+    assert "endtask plan notepad --plan wm-close/10/ctrl-c/5" in text
+    assert "--plan TERM" not in text
+    assert "win:TITLE" in text
+
+
 @pytest.mark.parametrize(
     "words", [[""], ["{pid}", "--fi", ""], ["{pid}", "--plan", ""]], ids=["what", "filter", "plan"]
 )
@@ -145,7 +168,7 @@ def test_empty_words_are_refused(lab: Lab, words: list[str]) -> None:
 def test_system_process_is_refused() -> None:
     """Pid 4 is the kernel itself; Wine has no such process."""
     answer = endtask("stop", 4, "--now")
-    expected = (NOTHING, "no such process") if UNDER_WINE else (USAGE, "part of the Windows kernel")
+    expected = (NOTHING, "no process has the pid 4") if UNDER_WINE else (USAGE, "part of the Windows kernel")
     assert (answer.code, expected[1] in answer.err) == (expected[0], True), answer
 
 

@@ -6,15 +6,17 @@ import sys
 
 assert sys.platform == "win32"
 
+import _winapi
 import ctypes
 import os
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from endtask._backends.windows import handles, images, inject, memory
+from endtask._backends.windows import handles, images, inject, memory, remote_thread
 from endtask._backends.windows.winapi import kernel32
 from endtask.errors import OsCallError
 from endtask.model import Request
@@ -29,6 +31,8 @@ from tests.windows.lab import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from endtask.model import Receipt
     from tests.windows.lab import Lab, Target
 
@@ -106,6 +110,25 @@ def test_a_handler_that_takes_the_event_and_lives_is_told_from_the_thread(lab: L
     assert "a handler took it" in receipt.detail
     assert target.running
     assert target.heard(f"control {request_.number}") == 1
+
+
+def test_a_thread_that_ended_with_its_process_says_nothing_of_handlers(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the status of the process, 0 of a program that has just left by its own handler, while its handle does not tell of the end yet."""
+
+    class Back(inject.Patience):
+        def is_back(self, _thread: int) -> bool:
+            return True
+
+    def ended(_thread: int, code: object) -> bool:
+        code._obj.value = 0  # type: ignore[attr-defined]  # what `byref` refers to
+        return True
+
+    target = lab.start("etconsole", "true", flags=NO_WINDOW)
+    monkeypatch.setattr(kernel32, "GetExitCodeThread", ended)
+    with handles.open_pin(target.pid) as pin:
+        assert inject._hint(pin, 0, CTRL_CLOSE.number, Back()) == " (back with exit code 0)"
 
 
 def test_a_slow_handler_is_not_waited_for(lab: Lab) -> None:
@@ -388,6 +411,97 @@ def test_a_thread_that_cannot_be_made_is_told_in_words(
     receipt = send(target, CTRL_C)
     assert receipt.status == status
     assert f"error {error}" in receipt.detail
+
+
+# --------------------------------------------------------------------------- a call that does not come back
+
+
+def block(monkeypatch: pytest.MonkeyPatch, until: threading.Event, meanwhile: Callable[[], None]) -> list[int]:
+    """Let CreateRemoteThread wait until an event is set; return the processes that it was called for."""
+    asked: list[int] = []
+    create = kernel32.CreateRemoteThread
+
+    def wait(process: int, *rest: object) -> int | None:
+        asked.append(process)
+        meanwhile()
+        until.wait(60)
+        return create(process, *rest)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(kernel32, "CreateRemoteThread", wait)
+    return asked
+
+
+def test_a_process_that_ends_while_the_call_waits_for_it_is_gone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wine waits for an answer of the process, and one that is ending may never give it: its end ends the wait, long before the limit."""
+    target = lab.start("etconsole", "true")
+    until = threading.Event()
+    monkeypatch.setattr(remote_thread, "LIMIT_MS", 60_000)
+    block(monkeypatch, until, lambda: _winapi.TerminateProcess(target.handle, 5))
+    try:
+        receipt = send(target, CTRL_C)
+        assert (receipt.status, receipt.detail) == ("gone", "it had exited already")
+    finally:
+        until.set()
+
+
+def test_a_call_that_does_not_come_back_is_given_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The receipt says that nobody knows; what the call still uses is closed by nobody else, so that it hits no other process later."""
+    target = lab.start("etconsole", "graceful", 10)
+    until = threading.Event()
+    monkeypatch.setattr(remote_thread, "LIMIT_MS", 50)
+    asked = block(monkeypatch, until, lambda: None)
+    try:
+        receipt = send(target, CTRL_C)
+        assert receipt.status == "failed"
+        assert receipt.detail.startswith("CreateRemoteThread has not come back within 0.05 s: it may be ending")
+        assert kernel32.GetProcessId(asked[0]) == target.pid
+    finally:
+        until.set()
+    assert target.wait_exit() == STOPPED_BY_ITSELF  # the call went on, and reached whom it was for
+
+
+GIVES_UP = """
+import os, threading
+from endtask._backends.windows import handles, inject, remote_thread
+from endtask._backends.windows.winapi import kernel32
+from endtask.model import Request
+remote_thread.LIMIT_MS = 50
+kernel32.CreateRemoteThread = lambda *_: threading.Event().wait()
+with handles.open_pin(os.getppid()) as pin:
+    print(inject.send_inject(pin, Request("CTRL_C", "inject", 0), 0.0).status)
+"""
+
+
+def test_a_call_that_never_comes_back_keeps_nobody_from_leaving() -> None:
+    """The thread that waits in it lives only as long as its program."""
+    done = subprocess.run([sys.executable, "-c", GIVES_UP], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["failed"]
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_process_that_ends_at_that_moment_keeps_nobody_waiting(lab: Lab, attempt: int) -> None:
+    """As near as a test gets to it: it is ended while it is asked."""
+    target = lab.start("etconsole", "true")
+    ender = threading.Timer(attempt * 0.002, lambda: _winapi.TerminateProcess(target.handle, 5))
+    with handles.open_pin(target.pid) as pin:
+        ender.start()
+        receipt = inject.send_inject(pin, CTRL_C, 0.0)
+    ender.join()
+    assert receipt.status in ("delivered", "gone", "impossible", "failed")
+    assert target.wait_exit() == 5
+
+
+def test_hints_of_many_threads_are_not_waited_for_one_by_one() -> None:
+    """Each may take a twentieth of a second, and a stop of two hundred programs would wait for ten."""
+    patience = inject.Patience()
+    event = kernel32.CreateEventW(None, True, False, None)
+    assert event is not None
+    with handles.Handle(event) as never:
+        began = time.perf_counter()
+        assert not any(patience.is_back(never) for _ in range(200))
+        assert patience._again_at - began > 4 * inject._COMES_BACK_MS / 1000
+        kernel32.SetEvent(never)
+        assert patience.is_back(never)
 
 
 # --------------------------------------------------------------------------- what a thread's exit code tells

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endtask._backends.windows import handles, memory
+from endtask._backends.windows import handles, images, memory
 from endtask._backends.windows.winapi import kernel32
 from endtask.errors import OsCallError
 from tests.windows.lab import DETACHED, NEW_GROUP, NO_WINDOW, OWN_CONSOLE
@@ -42,6 +42,11 @@ class Memory:
         self.put(BLOCK + layout.environment, TEXTS + 0x2000, layout.pointer)
         self.put(BLOCK + layout.environment_size, size, layout.pointer)
         self.bytes[TEXTS + 0x2000] = environment
+        block = bytearray(layout.environment_size + layout.pointer)  # it lies in one piece
+        for at in [a for a in self.bytes if BLOCK <= a < TEXTS]:
+            raw = self.bytes.pop(at)
+            block[at - BLOCK : at - BLOCK + len(raw)] = raw
+        self.bytes[BLOCK] = bytes(block)
 
     def put(self, at: int, number: int, size: int) -> None:
         """Write a number."""
@@ -103,6 +108,23 @@ def test_process_without_parameters_has_not_been_started_up() -> None:
 def test_empty_environment_has_no_entries(raw: str) -> None:
     """And not one empty entry."""
     assert memory.split_environment(raw) == ()
+
+
+@pytest.mark.parametrize("program", ["etconsole", "python"])
+def test_the_little_that_a_stop_needs_is_true(lab: Lab, program: str) -> None:
+    """The console's fields, and the modules that tell the runtime, in a few readings."""
+    target = lab.start(program, "true" if program == "etconsole" else "plain", flags=NO_WINDOW)
+    with handles.open_pin(target.pid) as pin, handles.open_more(pin, memory.RIGHTS) as handle:
+        whole, little = memory.read_parameters(handle), memory.read_little(handle, images.NAME_LENGTHS)
+        paths = images.module_paths(handle)
+        assert memory.read_little(handle, frozenset()).names == ()
+    fields = (whole.console_handle, whole.console_flags)
+    assert (little.parameters.console_handle, little.parameters.console_flags) == fields
+    names = [path.replace("/", "\\").rpartition("\\")[2].lower() for path in paths]
+    assert set(little.names) <= set(names)
+    assert set(little.names) == {name for name in names if len(name) in images.NAME_LENGTHS}
+    runtime = images.runtime_of("x.exe", little.names)
+    assert runtime == images.runtime_of("x.exe", paths) == ("" if program == "etconsole" else "cpython")
 
 
 # --------------------------------------------------------------------------- arguments

@@ -237,6 +237,54 @@ def test_a_second_event_hurries_also_while_the_first_is_left_to_work(lab: Lab) -
     assert running.target.heard("control") == 0
 
 
+HELD_UP = """
+import os, sys
+from endtask.cli import main, run_command, run_windows
+here = sys.argv.pop(1)
+start, tell, heard = run_windows.start, run_command._tell, run_windows.Ears._on_event
+def held_up(where, result):
+    if here == where:
+        print("held up", flush=True)
+        os.read(0, 1)
+    return result
+def on_event(self, number):
+    kept = heard(self, number)
+    print("heard", flush=True)
+    return kept
+run_windows.Ears._on_event = on_event
+run_windows.start = lambda *words: held_up("start", start(*words))
+run_command._tell = lambda *words, **asked: held_up("tell", tell(*words, **asked))
+main.run()
+"""
+
+
+@pytest.mark.parametrize(("where", "word"), [("start", "forced"), ("tell", "stopped")])
+def test_two_events_while_nobody_listens_leave_a_report(lab: Lab, where: str, word: str) -> None:
+    """Both come while the command is being started: the second is heard when it has been. Or the second comes while the report is made: it changes nothing."""
+    words, event = lab.words("etconsole", "graceful" if where == "tell" else "true", 1)
+    report = lab.folder / "report.md"
+    options = ["--report", str(report), "-t", "90s", "--force-after", "80s"]
+    argv = [sys.executable, "-c", HELD_UP, where, "run", *options, "--", *words]
+    with subprocess.Popen(
+        argv, creationflags=NO_WINDOW, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    ) as us:
+        lab.adopt(us, _event(), None)
+        assert us.stdin is not None
+        assert us.stdout is not None
+        with open_pin(us.pid) as pin:
+            own = open_handle(us.pid)
+            Target(us.pid, own, lab.log_of(words), event).wait_for("ready")
+            _winapi.CloseHandle(own)
+            for line in (b"held up", b"heard", b"heard") if where == "start" else (b"heard", b"held up", b"heard"):
+                if line == b"heard":
+                    assert send_inject(pin, CTRL_C, 0.0).status == "delivered"
+                assert us.stdout.readline().strip() == line
+        us.stdin.write(b"x")
+        assert us.wait(PATIENCE_S) == 130
+    assert f"| {word} |" in report.read_text()
+    _winapi.CloseHandle(event)
+
+
 def test_the_tree_ends_with_endtask_that_is_killed(lab: Lab) -> None:
     """TerminateProcess on endtask: the job closes, and with it the tree ends, if the plan ends by force."""
     forced = Running(lab, "true", "--force-after", "60s")

@@ -8,13 +8,16 @@ assert sys.platform == "win32"
 
 import ctypes
 import os
+import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+import endtask
 from endtask._backends.windows import handles, table
 from endtask._backends.windows.winapi import ntdll
-from endtask.errors import OsCallError
+from endtask.errors import GoneError, OsCallError
 from tests.windows.lab import SUSPENDED, UNDER_WINE
 from tests.windows.lab_processes import LOCK, NOBODY, Child
 
@@ -218,3 +221,100 @@ def test_question_that_has_no_answer_is_an_error() -> None:
     """Not an empty table."""
     with pytest.raises(OsCallError, match="NtQuerySystemInformation"):
         table.query_system(0x7FFFFFFF, 64)
+
+
+# --------------------------------------------------------------------------- processes that Wine has not begun yet
+
+
+def half_born(monkeypatch: pytest.MonkeyPatch, pid: int, looks: int) -> None:
+    """Let a process be shown without a creation time for so many looks, in pictures and by its handle."""
+    left = [looks]
+    query, times = table.query_system, handles.times
+
+    def picture(what: int, size: int) -> ctypes.Array[ctypes.c_char]:
+        buffer = query(what, size)
+        at = 0
+        while True:
+            entry = ntdll.SystemProcess.from_buffer(buffer, at)
+            if entry.pid == pid and left[0] > 0:
+                entry.created = handles.UNBORN
+            if not entry.next:
+                return buffer
+            at += entry.next
+
+    def by_handle(handle: int, about: int = 0) -> tuple[int, int, int, int]:
+        found = times(handle, about)
+        if about == pid and left[0] > 0:
+            left[0] -= 1
+            return handles.UNBORN, *found[1:]
+        return found
+
+    monkeypatch.setattr(table, "query_system", picture)
+    monkeypatch.setattr(handles, "times", by_handle)
+
+
+def test_process_that_has_not_begun_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that nobody has a moment later is no identity."""
+    with Child() as child:
+        half_born(monkeypatch, child.pid, 3)
+        with handles.open_pin(child.pid) as pin:
+            assert pin.created != handles.UNBORN
+        half_born(monkeypatch, child.pid, 3)
+        assert table.take().created(child.pid) == pin.created
+
+
+def test_process_that_never_begins_is_left_out_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays in the picture, so that nobody takes it for gone, and nobody can pin it."""
+    monkeypatch.setattr(handles, "BIRTH_S", 0.02)
+    with Child() as child:
+        half_born(monkeypatch, child.pid, 1_000_000)
+        assert table.take().unborn == [child.pid]
+        with pytest.raises(OsCallError, match="Wine has not begun it yet") as told:
+            handles.open_pin(child.pid)
+        assert not isinstance(told.value, GoneError)
+
+
+def test_process_that_ends_before_it_has_begun_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to wait for any more."""
+    with Child() as child, handles.open_pin(child.pid):
+        child.let_go()
+        half_born(monkeypatch, child.pid, 1_000_000)
+        with pytest.raises(GoneError, match="before it had begun"):
+            handles.open_pin(child.pid)
+
+
+def test_child_that_has_not_begun_is_named_and_never_taken_for_nobody(
+    monkeypatch: pytest.MonkeyPatch, lab: Lab
+) -> None:
+    """Its parent obeys; what it has just started may live on, and a success would be a lie."""
+    monkeypatch.setattr(handles, "BIRTH_S", 0.02)
+    root = lab.start("ettree", "keep", 1)
+    child = lab.child(root, 1)
+    half_born(monkeypatch, child.pid, 1_000_000)
+    (target,) = endtask.stop(str(root.pid), timeout_s=2.0, watch_s=0).targets
+    assert target.outcome != "stopped"
+    assert any(str(child.pid) in r.text and "Wine has not begun it yet" in r.text for r in target.reasons)
+    assert child.running
+
+
+def test_pictures_of_a_machine_on_which_programs_start_show_true_times() -> None:
+    """On Wine every program that starts is without a creation time for a moment; no picture and no pin takes that for one."""
+    began = handles.now_filetime()
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        children.extend(subprocess.Popen([sys.executable, "-I", "-S", "-c", ""]) for _ in range(10))
+
+    starter = threading.Thread(target=start)
+    starter.start()
+    times: dict[int, set[int]] = {}
+    while starter.is_alive():
+        picture = table.take()
+        assert picture.unborn == []
+        for pid in picture.pids():
+            times.setdefault(pid, set()).add(picture.created(pid))
+    for child in children:
+        with handles.open_pin(child.pid) as pin:
+            assert began <= pin.created <= handles.now_filetime()
+            assert pin.created in times.get(child.pid, {pin.created})
+        child.wait()

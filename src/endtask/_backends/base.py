@@ -15,13 +15,16 @@ Size: one list of questions; whoever writes a backend reads it from top to botto
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import IO
 
     from endtask.model import Facts, Listener, PidRef, ProcessEnd, Receipt, Request, Row, SignalSets
+
+# Of the facts: everything that can be shown, what decides how a process is asked, or what it is doing instead of ending.
+Part = Literal["all", "ladder", "state"]
 
 
 class Pin(Protocol):
@@ -359,13 +362,17 @@ class Backend(Protocol):
     def exited(self, pin: Pin) -> bool:
         """Return whether every thread of the process has exited (a zombie counts as exited)."""
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
+    def facts(
+        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True, part: Part = "all"
+    ) -> Facts:
         """Read everything that `look` needs; never raises for a process that ends meanwhile: the fields say so.
 
         Args:
             pin: The process.
             table: The process table, if it is at hand.
             company: Whether to tell who else is on its console as well, which costs a tenth of a second where that is not ours (Windows).
+            part: What the facts are for. Windows answers each question by itself, and two hundred targets are not asked what nobody needs;
+                what was not asked is left as it is where nothing is known.
         """
 
     def heard(self, pin: Pin, receipts: Sequence[Receipt]) -> bool:

@@ -1,20 +1,25 @@
-"""`endtask demo`: real programs, looked at, stopped and explained by the same code as the verbs.
+"""`endtask demo`: real programs, looked at, stopped and explained by the same code as the verbs; the same story on every system.
 
 Decision: every act is a command line that is parsed and carried out as if it had been typed, so what is shown is what a reader gets.
 All programs are started by the demonstration itself, and at the end every one of them is shown to be gone by its identity.
+What differs between the systems lies in `demo_posix.py` and `demo_windows.py`, and in the sample programs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import select
+import queue
 import sys
+import threading
 
-from endtask._requests import HAS_SIGNALS
 from endtask.cli import help as help_texts
 from endtask.cli.parser import parse
-from endtask.errors import EndtaskError, NothingMatchedError, UnsupportedPlatformError
+from endtask.errors import EndtaskError, NothingMatchedError
+
+if sys.platform == "win32":
+    from endtask.cli import demo_windows as system
+else:
+    from endtask.cli import demo_posix as system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
     from endtask.cli.console import Console
     from endtask.model import Report
 
-_PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo_programs.py")
+_LAST_S = 5.0
 READY_S = 60.0  # a loaded machine starts Python slowly
 
 
@@ -35,19 +40,23 @@ class Stage:
     def __init__(self) -> None:
         import subprocess
 
-        if not sys.executable:
+        if not system.PYTHON:
             raise EndtaskError(
                 "the demonstration does not know where Python is", hint="run it as `python3 -m endtask demo`"
             )
         self._process = subprocess.Popen(
-            [sys.executable, "-I", _PROGRAMS, "stage"],
+            [system.PYTHON, "-I", system.PROGRAMS, "stage"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            start_new_session=True,
+            start_new_session=system.SESSION,
+            creationflags=system.FLAGS,
         )
-        self._text = b""
+        # A thread reads, because Windows has no wait for a pipe. It ends with the last program that holds the other end.
+        self._said: queue.Queue[bytes] = queue.Queue()
+        self._reader = threading.Thread(target=self._listen, daemon=True)
+        self._reader.start()
         self.refs: list[str] = []
 
     def __enter__(self) -> Self:
@@ -62,12 +71,20 @@ class Stage:
         import subprocess
 
         try:
-            process.wait(5.0)
+            process.wait(_LAST_S)
         except subprocess.TimeoutExpired:
             process.kill()  # our own child
             process.wait()
-        if process.stdout is not None:
+        self._reader.join(_LAST_S)
+        if process.stdout is not None and not self._reader.is_alive():
             process.stdout.close()
+
+    def _listen(self) -> None:
+        stdout = self._process.stdout
+        assert stdout is not None
+        for line in stdout:
+            self._said.put(line)
+        self._said.put(b"")
 
     def start(self, name: str, *others: str) -> dict[str, int]:
         """Start a program and wait until it and the *others* that it starts are ready; return their pids by name."""
@@ -84,21 +101,17 @@ class Stage:
         return pids
 
     def read_ready(self, timeout_s: float) -> dict[str, int]:
-        """Return the programs that have said that they are ready, and note who they are; empty if there was none in time."""
-        stdout = self._process.stdout
-        assert stdout is not None
-        found: dict[str, int] = {}
-        while not found and select.select([stdout], [], [], timeout_s)[0]:
-            piece = os.read(stdout.fileno(), 4096)
-            if not piece:
-                break
-            *lines, self._text = (self._text + piece).split(b"\n")
-            for line in lines:
-                _ready, name, number = line.decode().split()
-                found[name] = int(number)
-        for pid in found.values():
-            self._note(pid)
-        return found
+        """Return the next program that has said that it is ready, and note who it is; empty if there was none in time."""
+        try:
+            line = self._said.get(timeout=timeout_s) if timeout_s else self._said.get_nowait()
+        except queue.Empty:
+            return {}
+        if not line:
+            self._said.put(line)  # the end, also for whoever asks next
+            return {}
+        _ready, name, number = line.decode().split()
+        self._note(int(number))
+        return {name: int(number)}
 
     def _note(self, pid: int) -> None:
         """Remember the exact identity, so that the end can be shown for this process and no later one with its pid."""
@@ -148,19 +161,9 @@ class Demo:
 
 
 def demo(console: Console) -> int:
-    """Run the demonstration; 0 if everything that it started is shown to be gone.
-
-    Raises:
-        UnsupportedPlatformError: The system has no signals, which is what the demonstration shows.
-    """
-    if not HAS_SIGNALS:
-        raise UnsupportedPlatformError(
-            "the demonstration shows how programs answer signals, which this system does not have",
-            hint="start a program and try `endtask look NAME`",
-        )
-    console.out.line(
-        "endtask asks real programs to stop; it starts them itself, in sessions of their own, and touches no others."
-    )
+    """Run the demonstration; 0 if everything that it started is shown to be gone."""
+    where = f"in {system.PLACE}s of their own"
+    console.out.line(f"endtask asks real programs to stop; it starts them itself, {where}, and touches no others.")
     with Stage() as stage:
         play = Demo(console, stage)
         for act in (_polite, _slow, _stubborn, _family, _supervised):
@@ -203,7 +206,7 @@ def _clean_up(stage: Stage) -> Report:
 
 
 def _polite(play: Demo) -> None:
-    play.title("A polite program has its own handler for TERM")
+    play.title(f"A polite program has its own handler for {system.REQUEST}")
     pid = str(play.stage.start("polite")["polite"])
     play.command("look", pid)
     play.command("stop", pid)
@@ -216,7 +219,7 @@ def _slow(play: Demo) -> None:
 
 
 def _stubborn(play: Demo) -> None:
-    play.title("A stubborn one ignores TERM: endtask knows before it asks, and does not force on its own")
+    play.title(f"A stubborn one ignores {system.REQUEST}: endtask knows before it asks, and does not force on its own")
     pid = str(play.stage.start("stubborn")["stubborn"])
     play.command("look", pid)
     play.command("stop", pid, "-t", "1s")
@@ -226,7 +229,7 @@ def _stubborn(play: Demo) -> None:
 
 
 def _family(play: Demo) -> None:
-    play.title("A tree whose child has left for a session of its own")
+    play.title(f"A tree whose child has left for a {system.PLACE} of its own")
     pid = str(play.stage.start("family", "runaway")["family"])
     play.command("plan", pid)
     play.command("stop", pid)
@@ -236,5 +239,6 @@ def _supervised(play: Demo) -> None:
     play.title("A program that somebody starts again")
     pids = play.stage.start("supervisor", "worker")
     play.command("stop", str(pids["worker"]))
+    play.stage.read_ready(READY_S)  # the new worker has begun
     play.say("so the supervisor is the one to ask:")
     play.command("stop", str(pids["supervisor"]))

@@ -5,6 +5,7 @@ Decision: one block for each process, its labels in one column, the facts behind
 
 from __future__ import annotations
 
+from endtask._words import called
 from endtask.cli.render import suspect_lines
 
 TYPE_CHECKING = False
@@ -104,7 +105,7 @@ def _receiver(receiver: Receiver) -> Line:
 def _head(seen: Seen) -> Line:
     """Return `:3000  node 48112 "vite"  user ana, up 2 h   started by npm 48090 <- zsh 3311`."""
     facts = seen.facts
-    name = f"{facts.name} {facts.ref.pid}"
+    name = f"{facts.name} {facts.ref.pid}" if facts.name else called(facts.ref.pid, "")
     rest = " ".join(facts.cmdline[1:])
     if rest:
         rest = rest if len(rest) <= _COMMAND_LENGTH else rest[: _COMMAND_LENGTH - 3] + "..."
@@ -159,7 +160,7 @@ def _tree(seen: Seen, *, verbose: bool) -> list[Line]:
         return []
     cells = []
     for member in members if verbose else members[:_MANY]:
-        cell = f"{member.ref.pid} {member.name}"
+        cell = called(member.ref.pid, member.name)
         if member.ref == seen.facts.ref and seen.forecast.passes_on is not None:
             cell += " (passes TERM on)" if seen.forecast.passes_on else " (does not pass TERM on)"
         elif member.depth > 0 and (verbose or not member.tie.startswith("child of")):
@@ -227,11 +228,12 @@ def _target_plan(target: TargetPlan, *, verbose: bool) -> list[Line]:
     scope = f", {count} in scope" if count > 1 else ""
     more = f", at most {target.extend_s:g} s more if an application asks for it" if target.extend_s else ""
     about = f"{scope}   budget {target.budget_s:g} s{more}"
-    lines: list[Line] = [(*_word(target.what, target.ref), ("head", f"{target.name} {target.ref.pid}"), ("", about))]
+    name = f"{target.name} {target.ref.pid}" if target.name else called(target.ref.pid, "")
+    lines: list[Line] = [(*_word(target.what, target.ref), ("head", name), ("", about))]
     steps = "    ".join(f"{at_s:.2f} s  {name}" for name, at_s in target.steps)
     lines.append(_label("steps", steps or "none: only wait"))
     members = target.members if verbose else target.members[:_MANY]
-    pid_width = max((len(f"{m.ref.pid} {m.name}") for m in members), default=0)
+    pid_width = max((len(called(m.ref.pid, m.name)) for m in members), default=0)
     when_width = max((len(m.when) for m in members), default=0)
     for m in members:
         lines.append(_planned(m, min(pid_width, 40), when_width))
@@ -252,7 +254,7 @@ def _planned(member: Planned, name_width: int, when_width: int) -> Line:
         f"{request}: {answer_text(request, answer)}"
         for request, answer in zip(member.asked, member.answers, strict=False)
     )
-    who = f"{member.ref.pid} {member.name}"
+    who = called(member.ref.pid, member.name)
     tie = "" if member.tie == "target" else f"({member.tie})  "
     return _label(
         "ask" if member.asked else "", f"{who:<{name_width}}  {member.when:<{when_width}}  {tie}{answers}".rstrip()
@@ -273,8 +275,10 @@ def why_lines(explanation: Explanation, *, verbose: bool = False) -> list[Line]:
             lines.append(_label("why", reason.text + ("" if reason.certain else " (a guess)"), "warn"))
         lines += [_label("before", text) for text in explained.asked_before]
         lines += suspect_lines(explained.seen.suspects)
-        hints = [r.next for r in explained.reasons if r.next] + list(explained.seen.forecast.advice)
-        lines += [_label("next", text, "head") for text in _distinct(hints)]
+        hints = _distinct([r.next for r in explained.reasons if r.next])
+        # The advice of `look` is left out where a reason has said the same, or has named its command.
+        hints += [a for a in _distinct(explained.seen.forecast.advice) if not any(h in a for h in hints)]
+        lines += [_label("next", text, "head") for text in hints]
         if verbose:
             lines += [
                 *_hears(explained.seen, verbose=True),

@@ -23,6 +23,7 @@ WHAT: tuple[tuple[str, str], ...] = (
     (":3000, udp:53", "who listens on that port"),
     ("file:PATH", "who holds the file open"),
     ("pidfile:PATH", "the pid in the file, refused if that process started after the file was written"),
+    ("win:TITLE", "who has a visible window with that title, `*` and `?` are wild (Windows)"),
     ("-", "targets on standard input, one a line"),
 )
 EXIT_CODES: tuple[tuple[int, str], ...] = (
@@ -83,7 +84,7 @@ def _verb_help(verb: Verb) -> str:
         if rows:
             lines += ["", group, *_columns(rows)]
     if verb.examples:
-        lines += ["", "examples", *(f"  {e}" for e in verb.examples)]
+        lines += ["", "examples", *(f"  {e}" for e in options.examples_of(verb))]
     return "\n".join(lines) + "\n"
 
 
@@ -154,6 +155,8 @@ def _verb_reference(verb: Verb) -> list[str]:
         lines += [f"| `{spelled(o)}` | {_cell(o.text)} |" for group in options.GROUPS for o in mine if o.group == group]
     if verb.examples:
         lines += ["", "```shell", *verb.examples, "```"]
+    if verb.windows_examples:
+        lines += ["", "On Windows:", "", "```bat", *verb.windows_examples, "```"]
     return lines
 
 

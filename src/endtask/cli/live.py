@@ -7,6 +7,7 @@ The clock in the lines ticks by itself (`live_clock.py`). A tick draws only: it 
 from __future__ import annotations
 
 from endtask._backends import understands_escapes
+from endtask._words import called
 from endtask.cli.console import shown
 from endtask.cli.live_clock import start_clock
 from endtask.cli.render import EventLines
@@ -86,7 +87,7 @@ class LiveView:
         for pid, (name, request, at_s) in list(self._rows.items())[:_ROWS]:
             asked = f"asked by {request} {max(0.0, elapsed - at_s):.1f} s ago" if request else "not asked yet"
             says = f"  {self._said[pid]}" if pid in self._said else ""
-            lines.append(shown(f"    {pid} {name}  {asked}{says}"))
+            lines.append(shown(f"    {called(pid, name)}  {asked}{says}"))
         if len(self._rows) > _ROWS:
             lines.append(f"    and {len(self._rows) - _ROWS} more")
         return lines

@@ -60,6 +60,7 @@ class Verb(Record):
         about: More, for its own help.
         choices: For `name`.
         examples: Command lines for its own help.
+        windows_examples: The same for Windows, where those would not work or mean little there.
         syntax: The rest of the usage line, where it is not that of the options and `words`.
     """
 
@@ -69,6 +70,7 @@ class Verb(Record):
     about: str = ""
     choices: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
+    windows_examples: tuple[str, ...] = ()
     syntax: str = ""
 
     @property
@@ -89,6 +91,7 @@ VERBS: tuple[Verb, ...] = (
         "Asks every process in scope by the plan (TERM, unless told otherwise; on Windows whatever each process can hear, the politest first), waits until the kernel says that it has exited, and shows that nothing is left.\n"
         "Nothing is forced unless `--now`, `--force-after` or a plan with KILL says so.",
         examples=("endtask stop :3000", "endtask stop nginx -t 30s", "endtask stop 4711 --force-after 5s"),
+        windows_examples=("endtask stop :3000", "endtask stop notepad -t 30s", "endtask stop 4711 --force-after 5s"),
     ),
     Verb(
         "look",
@@ -103,6 +106,7 @@ VERBS: tuple[Verb, ...] = (
         "what a stop with the same options would do (stop --dry-run)",
         "Finds the same processes as `stop` with the same options, and sends nothing.",
         examples=("endtask plan nginx --plan TERM/10/INT/5", "endtask plan :3000 --json"),
+        windows_examples=("endtask plan notepad --plan wm-close/10/ctrl-c/5", "endtask plan :3000 --json"),
     ),
     Verb(
         "wait",
@@ -124,7 +128,7 @@ VERBS: tuple[Verb, ...] = (
         "what",
         "print `pid:token name` of what matches, nothing else",
         "One line for each process. The pid with its token can be given to every verb, and is refused when the pid belongs to another process by then.",
-        examples=("endtask find 'py*' --older 1h | endtask stop -",),
+        examples=('endtask find "py*" --older 1h | endtask stop -',),
     ),
     Verb(
         "run",
@@ -137,6 +141,10 @@ VERBS: tuple[Verb, ...] = (
         examples=(
             "endtask run --force-after 10s -- make test",
             "endtask run --report shutdown.xml -- pytest tests/e2e",
+        ),
+        windows_examples=(
+            "endtask run --force-after 10s -- python -m pytest",
+            "endtask run --report shutdown.xml -- cmd /c build.cmd",
         ),
     ),
     Verb(
@@ -168,7 +176,7 @@ VERBS: tuple[Verb, ...] = (
         "demo",
         "",
         "start sample programs, stop and explain them live",
-        "Uses only programs that it starts itself, and ends them all, with proof. Takes less than half a minute. It shows signals, so it is not for Windows.",
+        "Uses only programs that it starts itself, and ends them all, with proof. Takes about half a minute.",
     ),
     Verb(
         "schema",
@@ -285,13 +293,14 @@ VERSION_FLAGS = ("-V", "--version")
 # An example value for each option, for hints.
 EXAMPLES = {
     "user": "ana",
-    "cmdline": "'manage.py runserver'",
+    "cmdline": '"manage.py runserver"',
+    "command": "make test",
     "cwd": "/srv/app",
     "older": "10m",
     "newer": "10m",
     "session": "4711",
     "parent": "4711",
-    "fi": "'IMAGENAME eq nginx*'",
+    "fi": '"IMAGENAME eq nginx*"',
     "timeout": "10s",
     "plan": "TERM/10/INT/5",
     "force-after": "10s",
@@ -301,6 +310,21 @@ EXAMPLES = {
     "watch": "2s",
     "report": "report.xml",
 }
+_WINDOWS_EXAMPLES = {"command": "python -m pytest", "cwd": r"C:\srv\app", "plan": "wm-close/10/ctrl-c/5"}
+
+
+def example(name: str) -> str:
+    """Return an example value for an option on this system, empty if there is none."""
+    from endtask._requests import HAS_SIGNALS
+
+    return ("" if HAS_SIGNALS else _WINDOWS_EXAMPLES.get(name, "")) or EXAMPLES.get(name, "")
+
+
+def examples_of(verb: Verb) -> tuple[str, ...]:
+    """Return the command lines that show a verb on this system."""
+    from endtask._requests import HAS_SIGNALS
+
+    return verb.examples if HAS_SIGNALS else verb.windows_examples or verb.examples
 
 
 class Parsed(Record):

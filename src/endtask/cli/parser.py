@@ -7,7 +7,7 @@ No empty values: `--user "$NAME"` with an unset variable must not mean "everybod
 
 from __future__ import annotations
 
-from endtask.cli.options import EXAMPLES, HELP_FLAGS, OPTIONS, VERBS, VERSION_FLAGS, Parsed, verb_named
+from endtask.cli.options import HELP_FLAGS, OPTIONS, VERBS, VERSION_FLAGS, Parsed, example, verb_named
 from endtask.errors import UsageError
 
 TYPE_CHECKING = False
@@ -35,6 +35,13 @@ _REFUSED: dict[str, tuple[str, str]] = {
     ),
     "-u": ("`-u` is not an option of endtask", "`--user USER`"),
     "-n": ("`-n` is not an option of endtask", "`--dry-run` says what would be done"),
+}
+
+# The verbs of other tools, and of those who have not read the help yet.
+_OTHER_WORDS = {
+    **dict.fromkeys(("kill", "pkill", "killall", "end", "quit", "close", "terminate", "exit"), "stop"),
+    **dict.fromkeys(("ps", "pgrep", "list", "show", "pidof"), "find"),
+    **dict.fromkeys(("status", "info", "inspect"), "look"),
 }
 
 
@@ -132,7 +139,7 @@ class _Parser:
                 return value
         raise UsageError(
             f"`{flag}` needs a value {option.value}",
-            hint=f"for example `{flag} {EXAMPLES.get(option.name, option.value)}`",
+            hint=f"for example `{flag} {example(option.name) or option.value}`",
         )
 
     def _keep(self, option: Option, flag: str, value: str) -> None:
@@ -158,10 +165,17 @@ class _Parser:
             )
         if verb.words == "command" and not words:
             raise UsageError(
-                f"`endtask {verb.name}` needs a command", hint=f"for example `endtask {verb.name} -- make test`"
+                f"`endtask {verb.name}` needs a command",
+                hint=f"for example `endtask {verb.name} -- {example('command')}`",
             )
+        if verb.words == "command" and not words[0]:
+            raise UsageError("an empty word is no command", hint="check the variable that it comes from")
         if verb.words == "name" and (len(words) != 1 or words[0] not in _accepted(verb)):
-            problem = f"`{words[0]}` is not one of them" if len(words) == 1 else f"{len(words)} were given"
+            problem = (
+                f"`{words[0]}` is not one of them"
+                if len(words) == 1
+                else f"{len(words) or 'none'} {'were' if words else 'was'} given"
+            )
             raise UsageError(
                 f"`endtask {verb.name}` needs one of {', '.join(verb.choices)}; {problem}",
                 hint=f"for example `endtask {verb.name} {verb.choices[0]}`",
@@ -179,7 +193,7 @@ class _Parser:
             )
         if flag in _REFUSED:
             message, hint = _REFUSED[flag]
-            raise UsageError(message, hint=hint)
+            raise UsageError(message, hint=hint.replace("TERM", _polite()))
         others = [o for o in OPTIONS if flag in o.flags]
         if others:
             verbs = ", ".join(v for o in others for v in o.verbs)
@@ -209,13 +223,16 @@ def _help_topic(words: Sequence[str]) -> tuple[str, ...]:
 
 def _refuse_verb(word: str) -> NoReturn:
     if word.startswith("-"):
+        if _is_kill_style(word):
+            hint = f"for example `endtask stop PID`; {_kill_style_hint(word)}"
+            raise UsageError(f"`{word}` is the way of kill(1); endtask begins with a verb", hint=hint)
         flag = word.partition("=")[0]
         if any(flag in o.flags for o in OPTIONS):
             raise UsageError(f"`{flag}` stands before the verb", hint=f"for example `endtask stop {flag} ...`")
         raise UsageError(
             f"`{word}` is not an option of endtask", hint="`endtask --help` lists the verbs; options follow the verb"
         )
-    near = _nearest(word, [v.name for v in VERBS])
+    near = _OTHER_WORDS.get(word.lower()) or _nearest(word, [v.name for v in VERBS])
     hint = (
         f"did you mean `endtask {near}`?"
         if near
@@ -256,5 +273,20 @@ def _kill_style_hint(word: str) -> str:
     if name in ("9", "KILL"):
         return _FORCE_HINT
     if name.isdigit():
-        return "`--plan TERM/10` sends TERM and waits 10 s; a pid is a positive number"
-    return f"`--plan {name}/10`"
+        return f"`--plan {_polite()}/10` asks and waits 10 s; a pid is a positive number"
+    return f"`--plan {_request_for(name)}/10`"
+
+
+def _polite() -> str:
+    from endtask._requests import polite_word
+
+    return polite_word()
+
+
+def _request_for(name: str) -> str:
+    """Return the word of a plan for the name of a signal; on Windows of what comes nearest to what a C program would get."""
+    from endtask._requests import HAS_SIGNALS
+
+    if HAS_SIGNALS:
+        return name
+    return {"INT": "ctrl-c", "BREAK": "ctrl-break"}.get(name, _polite())

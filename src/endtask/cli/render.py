@@ -1,10 +1,12 @@
 """Words for a run and its report, as in the transcripts of the command line reference.
 
 Decision: every function is pure and gives lines, so that a transcript can be tested without a process; colours and escaping are the console's affair.
-Imports nothing but strings: this module is on the way of `endtask stop PID`, which should cost little more than starting Python.
+Imports nothing but words: this module is on the way of `endtask stop PID`, which should cost little more than starting Python.
 """
 
 from __future__ import annotations
+
+from endtask._words import called
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ def _target_lines(target: TargetReport, *, verbose: bool) -> list[Line]:
     lines += [_labelled("next", text) for text in _next(target)]
     if verbose:
         if not told:
-            lines.insert(0, f"{target.ref.pid} {target.name}: {target.outcome}")
+            lines.insert(0, f"{called(target.ref.pid, target.name)}: {target.outcome}")
         lines += [
             _labelled(
                 "proof" if e.strength != "unproven" else "doubt",
@@ -114,15 +116,16 @@ def _target_lines(target: TargetReport, *, verbose: bool) -> list[Line]:
 
 def _heads(target: TargetReport, *, verbose: bool) -> list[Line]:
     """Return the lines that name what is wrong with a target."""
-    who = f"{target.ref.pid} {target.name}"
+    who = called(target.ref.pid, target.name)
     lines: list[Line] = []
     if target.outcome == "forced":
         lines += _some(
-            [(("warn", "forced:"), ("", f" {m.ref.pid} {m.name}")) for m in target.members if m.forced], verbose=verbose
+            [(("warn", "forced:"), ("", f" {called(m.ref.pid, m.name)}")) for m in target.members if m.forced],
+            verbose=verbose,
         )
     elif target.outcome == "respawned" and target.respawn is not None:
         new = target.respawn
-        lines.append((("bad", "came back:"), ("", f" {who} as {new.ref.pid} {new.name}   started by {new.by}")))
+        lines.append((("bad", "came back:"), ("", f" {who} as {called(new.ref.pid, new.name)}   started by {new.by}")))
     elif target.outcome == "running":
         lines += _survivors(target.survivors, verbose=verbose) or [(("bad", "still running:"), ("", f" {who}"))]
     elif target.outcome != "stopped":
@@ -142,7 +145,8 @@ def _unproven(target: TargetReport) -> str:
 
 def _survivors(members: Sequence[MemberReport], *, verbose: bool) -> list[Line]:
     return _some(
-        [(("bad", "still running:"), ("", f" {m.ref.pid} {m.name}   {_asked(m)}")) for m in members], verbose=verbose
+        [(("bad", "still running:"), ("", f" {called(m.ref.pid, m.name)}   {_asked(m)}")) for m in members],
+        verbose=verbose,
     )
 
 
@@ -179,7 +183,7 @@ def suspect_lines(suspects: Iterable[Suspect]) -> list[Line]:
     lines: list[Line] = []
     for suspect in suspects:
         ports = f", listens on {', '.join(suspect.ports)}" if suspect.ports else ""
-        lines.append(_labelled("suspect", f"{suspect.ref.pid} {suspect.name}{ports}: {suspect.because}", "warn"))
+        lines.append(_labelled("suspect", f"{called(suspect.ref.pid, suspect.name)}{ports}: {suspect.because}", "warn"))
     return lines
 
 
@@ -191,7 +195,7 @@ def _member_lines(member: MemberReport) -> list[Line]:
         fate = "exited before it was asked" if member.exited else "still runs"
     else:
         fate = f"exited at {member.exited_at_s:.2f} s, {_end(member)}"
-    lines: list[Line] = [f"  {member.ref} {member.name} ({member.tie}): {fate}"]
+    lines: list[Line] = [f"  {member.ref} {member.name or '(name hidden)'} ({member.tie}): {fate}"]
     told = []
     for receipt in member.receipts:
         detail = f": {receipt.detail}" if receipt.detail else ""
@@ -211,7 +215,11 @@ def _end(member: MemberReport) -> str:
     if not end.known:
         return f"status unknown ({end.why_unknown or 'the kernel does not tell'}){unreaped}"
     if end.signal:
-        return f"ended by signal {end.signal}{' with a core dump' if end.core else ''} (by {end.source}){unreaped}"
+        from endtask._verdict import signal_name
+
+        return (
+            f"ended by {signal_name(end.signal)}{' with a core dump' if end.core else ''} (by {end.source}){unreaped}"
+        )
     status = str(end.status)
     if end.status is not None and end.status >= _NTSTATUS:
         from endtask._verdict import status_in_words  # only Windows has such numbers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from endtask._words import called
 from endtask.cli.console import shown
 from endtask.cli.render import report_lines
 from endtask.errors import UsageError
@@ -95,7 +96,7 @@ def junit(report: Report, verb: str) -> str:
 
 
 def _case(target: TargetReport, report: Report, verb: str) -> str:
-    head = f'  <testcase classname="endtask.{verb}" name={_attribute(f"{target.what}: {target.ref.pid} {target.name}")} time="{target.elapsed_s:.3f}"'
+    head = f'  <testcase classname="endtask.{verb}" name={_attribute(f"{target.what}: {called(target.ref.pid, target.name)}")} time="{target.elapsed_s:.3f}"'
     good = ("stopped", "already-gone", "forced") if report.force_ok else ("stopped", "already-gone")
     text = _block(target, report, verb)
     if target.outcome in good:
@@ -144,7 +145,7 @@ def markdown(report: Report, verb: str) -> str:
         evidence = ", ".join(dict.fromkeys(f"{e.mechanism} ({e.strength})" for e in t.evidence)) or "none"
         cells = (
             t.what,
-            f"{t.ref.pid} {t.name}",
+            called(t.ref.pid, t.name),
             t.outcome,
             f"{t.elapsed_s:.2f} s",
             f"{gone} of {len(t.members)} gone",

@@ -7,6 +7,7 @@ What differs between the systems lies in `run_posix.py` and `run_windows.py`.
 
 from __future__ import annotations
 
+import os
 import sys
 
 if sys.platform == "win32":
@@ -18,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from endtask._owned import Owned
     from endtask.cli.console import Console
     from endtask.cli.options import Parsed
     from endtask.model import Policy, ProcessEnd, Report
@@ -59,29 +61,42 @@ def _run(parsed: Parsed, policy: Policy, console: Console, write: Writer | None)
             console.complain(text, f"it is looked for in PATH; {system.SHELL}")
             return NOT_FOUND
         except OSError as error:
-            console.complain(f"`{parsed.words[0]}` cannot be started: {error.strerror}")
+            why = "it is a directory" if os.path.isdir(parsed.words[0]) else error.strerror
+            console.complain(f"`{parsed.words[0]}` cannot be started: {why}")
             return NOT_STARTED
-        try:
-            with command:
-                try:
-                    ears.wait_for(command)
-                    report = command.stop_told(told=ears.told, limit_s=ears.limit_s)
-                except KeyboardInterrupt:
-                    report = system.hurry(command)
-        except KeyboardInterrupt:
-            if command.report is None:
-                console.complain(system.LEFT)
-                raise
-            report = command.report
+        report = _stop(command, ears, console)
         asked, end = ears.asked, command.poll()
-    if parsed.has("force-ok"):
-        from endtask._record import replace
+        if parsed.has("force-ok"):
+            from endtask._record import replace
 
-        report = replace(report, force_ok=True)
-    _tell(parsed, report, console, asked=bool(asked))
-    if write is not None:
-        write(report, "run")
-    return _code(report, end, asked)
+            report = replace(report, force_ok=True)
+        _tell(parsed, report, console, asked=bool(asked))
+        if write is not None:
+            write(report, "run")
+        return _code(report, end, asked)
+
+
+def _stop(command: Owned, ears: system.Ears, console: Console) -> Report:
+    """Wait until the command has ended or somebody asks us to stop, and stop everything.
+
+    Raises:
+        KeyboardInterrupt: POSIX: Ctrl+C once too often. The keeper of the tree goes on.
+    """
+    try:
+        with command:
+            try:
+                ears.wait_for(command)
+                report = command.stop_told(told=ears.told, limit_s=ears.limit_s)
+            except KeyboardInterrupt:
+                report = system.hurry(command)
+            ears.done()
+    except KeyboardInterrupt:
+        if command.report is None:
+            console.complain(system.LEFT)
+            raise
+        ears.done()
+        return command.report
+    return report
 
 
 def _tell(parsed: Parsed, report: Report, console: Console, *, asked: bool) -> None:

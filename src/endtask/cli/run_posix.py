@@ -107,6 +107,10 @@ class Ears:
                 self.asked = next((n for n in os.read(self._reader, 64) if n in _SIGNALS), 0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    def done(self) -> None:
+        """From now on no Ctrl+C interrupts: the tree has been stopped, and what is left is to tell it."""
+        signal.signal(signal.SIGINT, _noted)
+
 
 def hurry(_command: Owned) -> Report:
     """Do not shorten the plan: a second Ctrl+C waits on for its end, and a third one leaves the rest to the keeper.

@@ -11,6 +11,7 @@ With `/T` the children come before their parents, as Windows lists them; in whic
 from __future__ import annotations
 
 from endtask._record import Record
+from endtask._words import called
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _reason(target: TargetReport, member: MemberReport, how: How) -> str:
     mine = [r for r in target.reasons if r.pid == member.ref.pid]
     if not mine:
         return _first(target.reasons) if member.ref == target.ref else ""
-    text = _sentence(mine[0], f"{member.ref.pid} {member.name}")
+    text = _sentence(mine[0], called(member.ref.pid, member.name))
     return f"{text} {FORCE_ONLY}" if mine[0].code in _DEAF and mine[0].certain and not how.force else text
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from endtask.cli import arguments
-from endtask.errors import AmbiguousError
+from endtask.errors import AmbiguousError, RefusedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,15 +89,18 @@ def _confirmed(
     What is done after a yes concerns exactly the processes that were shown: the word is replaced by their identities.
 
     Raises:
-        AmbiguousError: There is nobody to ask, or the answer was no.
+        AmbiguousError: There is nobody to ask.
+        RefusedError: The answer was no.
     """
     while True:
         try:
             return act(words, policy)
         except AmbiguousError as error:
             console.err.lines([f"  {line}" for line in error.matches])
-            if parsed.has("yes") or not console.may_ask or not _agrees(parsed.verb, len(error.matches), console):
+            if parsed.has("yes") or not console.may_ask:
                 raise
+            if not _agrees(parsed.verb, len(error.matches), console):
+                raise RefusedError("nothing was done: the answer was no", hint=error.hint) from error
             exact = _exactly(words, error)
             if exact == words:
                 from endtask._record import replace
@@ -119,7 +122,11 @@ def _agrees(verb: str, count: int, console: Console) -> bool:
     question = {"plan": "plan for", "wait": "wait for"}.get(verb, "stop")
     console.err.raw(f"{question} all {count}? [y/N] ")
     console.err.finish()
-    answer = os.read(0, 1024)  # a terminal gives a line at a time (termios(3), canonical mode)
+    try:
+        answer = os.read(0, 1024)  # a terminal gives a line at a time (termios(3), canonical mode)
+    except KeyboardInterrupt:
+        console.err.raw("\n")
+        raise
     if not answer:
         console.err.raw("\n")
     return answer.strip().lower() in (b"y", b"yes")
@@ -284,7 +291,7 @@ def find(parsed: Parsed, console: Console) -> int:
     if not words:
         raise NothingMatchedError(_nothing_given().text)
     found = _find.find(default_backend(), words, arguments.filters(parsed))
-    console.out.lines([f"{ref} {name}" for ref, name in found])
+    console.out.lines([f"{ref} {name}".rstrip() for ref, name in found])
     return 0
 
 

@@ -11,7 +11,9 @@
  *   ignore-handler   the same, and a handler
  *   enable           takes back an inherited "ignore", and has a handler that passes the event on
  *   event            listens to a stop event of its own: Local\endtask.stop.<pid>.<creation time, 16 hexadecimal digits>
+ *                    and cleans up for NUMBER ms when that is set; it has no event by which it could say that it has heard
  *   event-deaf       has that event and does nothing about it
+ *   event-deaf-ack   the same, and the event .ack by which it would say that it has heard
  *   event-foreign    has a mutex of that name
  *   stdin            reads standard input to its end
  *   apc              waits alertably
@@ -75,10 +77,12 @@ static void make_stop_event(void)
              ((unsigned long long)created.dwHighDateTime << 32) | created.dwLowDateTime);
     if (mode_is(us, L"event-foreign"))
         CreateMutexW(NULL, FALSE, name);
-    else if (mode_is(us, L"event-deaf"))
+    else if (mode_is(us, L"event-deaf") || mode_is(us, L"event-deaf-ack"))
         CreateEventW(NULL, TRUE, FALSE, name);
     else
         stop = CreateEventW(NULL, TRUE, FALSE, name);
+    if (mode_is(us, L"event-deaf-ack"))
+        CreateEventW(NULL, TRUE, FALSE, wcscat(name, L".ack"));
 }
 
 static void read_to_end(void)
@@ -144,7 +148,7 @@ int wmain(int argc, wchar_t **argv)
         say_ready();
         WaitForSingleObject(stop, INFINITE);
         say("stop heard");
-        if (mode_is(us, L"graceful"))
+        if (mode_is(us, L"graceful") || mode_is(us, L"event"))
             Sleep(us->number); /* what a real program would save now */
     }
     say("main returns %d", STOPPED_BY_ITSELF);

@@ -171,7 +171,7 @@ def nested() -> None:
 
 def again() -> None:
     """Do what a program does that changes its console."""
-    from endtask_receiver._win_console import console_changed
+    from endtask_receiver.console import console_changed
 
     with listening() as stop:
         console_changed()

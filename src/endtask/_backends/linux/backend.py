@@ -58,6 +58,10 @@ class LinuxBackend(ProcReader):
         """Return whether every thread of the process has exited (a zombie counts as exited)."""
         return self._pins.exited(own(pin))
 
+    def may_signal(self, pin: Pin) -> bool | None:
+        """Return whether we may send it a signal, None if it has gone."""
+        return self._pins.may_signal(own(pin))
+
     def send(self, pin: Pin, request: Request, at_s: float) -> Receipt:
         """Deliver one request; what the kernel answers is in the receipt.
 

@@ -14,9 +14,14 @@ import sys
 assert sys.platform == "linux"
 
 from endtask._backends.linux import procfs
-from endtask._backends.linux.files import unescape
 
 _NO_THREADED = errno.EOPNOTSUPP
+
+
+def unescape(raw: bytes) -> bytes:
+    """Return a path of mountinfo with its octal escapes resolved: a space is a backslash and 040."""
+    first, *rest = raw.split(b"\\")
+    return first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
 
 
 class Mount:

@@ -49,7 +49,7 @@ class _Draft:
     """The facts while they are being read: the same names as in `Facts`."""
 
     __slots__ = (
-        "age_s", "cgroup", "cmdline", "core_dumping", "cwd", "environ", "exe", "exited", "frozen", "managers", "name",
+        "age_s", "cgroup", "cmdline", "core_dumping", "cwd", "environ", "exe", "exited", "frozen", "managers", "may_signal", "name",
         "namespace_init", "other_namespace", "parent", "parent_name", "ports", "reaper", "ref", "row", "signals",
         "thread", "threads", "tracer", "tty", "uid", "unknown", "user", "wait_channel", "wine",
     )  # fmt: skip
@@ -64,6 +64,7 @@ class _Draft:
         self.cmdline: tuple[str, ...] = ()
         self.environ: dict[str, str] | None = None
         self.uid = -1
+        self.may_signal: bool | None = None
         self.age_s = -1.0
         self.threads = 1
         self.tracer = 0
@@ -81,7 +82,7 @@ class _Draft:
             self.cmdline, self.uid, self.user, self.age_s, self.threads, self.tty, bool(row and row.kernel), self.signals,
             self.namespace_init, self.other_namespace, self.tracer, self.frozen, self.wait_channel, self.core_dumping,
             self.cgroup, self.parent_name, self.managers, self.ports, self.reaper, tuple(self.unknown.items()),
-            wine=self.wine,
+            wine=self.wine, may_signal=self.may_signal,
         )  # fmt: skip
 
 
@@ -126,11 +127,13 @@ def _settle(draft: _Draft, reader: ProcReader, pin: Pin, state: str) -> Facts:
     """Ask the pin last: whatever was read is this process's own if it runs, or is a zombie, now."""
     row = draft.row
     assert row is not None
+    draft.may_signal = reader.may_signal(pin)
     if not reader.exited(pin):
         return draft.facts(state, row.ppid)
     again = procfs.row(pin.ref.pid)
     if again is not None and again.state in _DEAD and again.start == row.start:
         draft.exited = True
+        draft.may_signal = None  # nobody is left to hear it
         draft.unknown.clear()  # what a zombie does not show is not unknown: it has gone
         return draft.facts(again.state, again.ppid)
     late = _Draft(pin.ref)
@@ -143,6 +146,7 @@ def _settle(draft: _Draft, reader: ProcReader, pin: Pin, state: str) -> Facts:
 def _without_proc(draft: _Draft, reader: ProcReader, pin: Pin) -> Facts:
     """Return the little that the pin itself knows: whether it runs, and from kernel 6.13 on its parent and its owner."""
     draft.exited = reader.exited(pin)
+    draft.may_signal = None if draft.exited else reader.may_signal(pin)
     ids = reader.kernel_ids(pin)
     ppid = 0
     if ids is not None:

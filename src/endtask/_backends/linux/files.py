@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
 assert sys.platform == "linux"
 
-from endtask._backends.linux import descriptors, procfs, sockets
+from endtask._backends import pid_files
+from endtask._backends.linux import cgroups, descriptors, procfs, sockets
 from endtask.errors import AccessDeniedError, OsCallError
 
-_PID_FILE_BYTES = 4096
 _S_IFMT, _S_IFREG, _S_IFCHR = 0o170000, 0o100000, 0o020000
 _NETWORK = (
     b"nfs",
@@ -144,14 +143,8 @@ def network_mounts(mountinfo: bytes) -> tuple[bytes, ...]:
     for line in mountinfo.split(b"\n"):
         left, _, right = line.partition(b" - ")
         if right.startswith(_NETWORK):
-            found.append(unescape(left.split()[4]))
+            found.append(cgroups.unescape(left.split()[4]))
     return tuple(found)
-
-
-def unescape(raw: bytes) -> bytes:
-    """Return a path of mountinfo with its octal escapes resolved: a space is a backslash and 040."""
-    first, *rest = raw.split(b"\\")
-    return first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
 
 
 def _below(path: bytes, folder: bytes) -> bool:
@@ -168,16 +161,8 @@ def pid_file(path: str) -> tuple[bytes, float]:
     # Without O_NONBLOCK a FIFO of that name would hold us for ever (fifo(7)); a terminal must not become ours.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        fd = os.open(procfs.encode(path), flags)
-        try:
-            seen = os.fstat(fd)
-            if seen.st_mode & _S_IFMT != _S_IFREG:
-                raise OsCallError("open", 0, text=f"`{path}` is no regular file")
-            raw = os.read(fd, _PID_FILE_BYTES)
-        finally:
-            os.close(fd)
+        return pid_files.read(procfs.encode(path), flags, path)
     except PermissionError as exc:
         raise AccessDeniedError("open", exc.errno or 0, text=f"`{path}`: {exc.strerror}") from exc
     except (OSError, ValueError) as exc:
         raise _not_there("open", path, exc) from exc
-    return raw, max(0.0, time.time() - seen.st_mtime)

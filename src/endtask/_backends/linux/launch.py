@@ -7,6 +7,7 @@ Only for a process without threads, such as the keeper.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sys
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 else:
     import _signal
 
+_ATTEMPTS = 3
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 # What the starter ignores, because somebody else decides about its end.
 _DEAF_TO = (
@@ -50,33 +52,99 @@ def become_subreaper() -> bool:
     return bool(prctl(_PR_SET_CHILD_SUBREAPER, *(ctypes.c_ulong(n) for n in (1, 0, 0, 0))) == 0)
 
 
-def make_cgroup(name: bytes) -> bytes:
-    """Make a cgroup below our own that the kernel can end as a whole; return its folder, empty if that is not possible."""
+class OwnCgroup:
+    """A cgroup that is ours as long as we live: the lock on its folder (flock(2)) says so to others, and goes with us however we end.
+
+    Attributes:
+        folder: Its folder.
+    """
+
+    __slots__ = ("_lock", "folder")
+
+    def __init__(self, folder: bytes, lock: int) -> None:
+        self.folder = folder
+        self._lock = lock
+
+    def remove(self) -> None:
+        """Remove it and what the command has made below it; whoever is left in there goes back to the cgroup above."""
+        above = self.folder.rpartition(b"/")[0] + b"/cgroup.procs"
+        for path, _, _ in os.walk(self.folder, topdown=False):
+            try:
+                for pid in procfs.read_all(path + b"/cgroup.procs").split():
+                    write_file(above, pid)
+                os.rmdir(path)
+            except OSError:
+                break  # ignored: they fork faster than they are moved, or may not be moved; who comes later removes it
+        os.close(self._lock)
+
+
+def _parent() -> bytes | None:
     at, where = cgroups.mounts(), cgroups.paths(os.getpid())
-    parent = at.v2.folder(where.v2) if at.v2 and where and where.v2 else None
+    return at.v2.folder(where.v2) if at.v2 and where and where.v2 else None
+
+
+def make_cgroup(name: bytes) -> OwnCgroup | None:
+    """Make a cgroup below our own that the kernel can end as a whole; None if that is not possible."""
+    parent = _parent()
     if parent is None:
-        return b""
+        return None
     folder = parent + b"/" + name
-    try:
-        os.mkdir(folder)
-    except OSError:
-        return b""  # ignored: read-only or not ours
-    if os.access(folder + b"/cgroup.kill", os.W_OK):
-        return folder
-    os.rmdir(folder)  # COMPAT: until kernel 5.14 is the floor
-    return b""
-
-
-def remove_cgroup(folder: bytes) -> None:
-    """Remove a cgroup and what the command has made below it; whoever is left in there goes back to the cgroup above."""
-    above = folder.rpartition(b"/")[0] + b"/cgroup.procs"
-    for path, _, _ in os.walk(folder, topdown=False):
+    for _attempt in range(_ATTEMPTS):
         try:
-            for pid in procfs.read_all(path + b"/cgroup.procs").split():
-                write_file(above, pid)
-            os.rmdir(path)
+            os.mkdir(folder)
+            lock = _lock(folder)
+        except FileExistsError:
+            remove_abandoned(name)  # of somebody who had our pid and was killed
+            continue
+        except FileNotFoundError:
+            continue  # between the two lines somebody took it for one that was left behind
         except OSError:
-            return  # ignored: they fork faster than they are moved, or may not be moved; an empty folder harms nobody
+            return None  # ignored: read-only or not ours
+        if lock < 0:
+            continue
+        if os.access(folder + b"/cgroup.kill", os.W_OK):
+            return OwnCgroup(folder, lock)
+        os.rmdir(folder)  # COMPAT: until kernel 5.14 is the floor
+        os.close(lock)
+        return None
+    return None
+
+
+def _lock(folder: bytes) -> int:
+    """Return a descriptor that holds the lock on a folder, -1 if somebody else holds it or has removed the folder."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.stat(folder).st_ino == os.fstat(fd).st_ino:
+            return fd
+    except OSError:
+        pass  # ignored: it is in use (EWOULDBLOCK), or has gone
+    os.close(fd)
+    return -1
+
+
+def remove_abandoned(prefix: bytes) -> None:
+    """Remove the cgroups that starters which were killed have left beside ours; one that is locked, or in which anybody lives, stays."""
+    parent = _parent()
+    if parent is None:
+        return
+    try:
+        names = [n for n in os.listdir(parent) if n.startswith(prefix)]
+    except OSError:
+        return  # ignored: then nothing can be removed either
+    for name in names:
+        folder = b"%b/%b" % (parent, name)
+        try:
+            lock = _lock(folder)
+            if lock < 0:
+                continue
+            try:
+                for path, _, _ in os.walk(folder, topdown=False):
+                    os.rmdir(path)  # EBUSY where a process lives, also if it came just now (cgroups(7))
+            finally:
+                os.close(lock)
+        except OSError:
+            continue  # ignored: in use, gone, or not ours to remove
 
 
 def start(command: Sequence[str], mark: str, folder: bytes, private: int) -> int:

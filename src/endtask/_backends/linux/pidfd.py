@@ -273,6 +273,16 @@ class Pins:
             pin.last_stat = raw  # nobody will tell once it is reaped
         return True
 
+    def may_signal(self, pin: LinuxPin) -> bool | None:
+        """Return whether we may send it a signal, None if it has gone; signal 0 is only checked and never sent (kill(2))."""
+        try:
+            self.signal(pin, 0)
+        except PermissionError:
+            return False
+        except OSError:
+            return None
+        return True
+
     def signal(self, pin: LinuxPin, number: int) -> None:
         """Send signal *number*.
 
@@ -375,12 +385,11 @@ def _refused(exc: OSError, pid: int, mechanism: str) -> OsCallError:
         state = procfs.status(pid) if code != errno.ESRCH else None
         leader = (state or {}).get(b"Tgid", b"").decode()
         if leader and leader != str(pid):
-            text, hint = f"it is a thread of process {leader}, not a process", f"name the process: {leader}"
-            return GoneError(call, code, pid, text=text, hint=hint)
+            return GoneError(call, code, pid, text=f"it is a thread of process {leader}; name that one")
         if mechanism == "procfd" and procfs.exists(pid):
             text = "it exists, and `/proc` hides it (hidepid), so it cannot be held"
             return AccessDeniedError(call, errno.EACCES, pid, text=text, hint="ask as the same user or as root")
-        return GoneError(call, errno.ESRCH, pid, text="no such process")
+        return GoneError(call, errno.ESRCH, pid)
     if code in (errno.EPERM, errno.EACCES):
         return AccessDeniedError(call, code, pid, text=exc.strerror or "", hint="ask as the same user or as root")
     return procfs.failed(call, exc, pid)

@@ -17,7 +17,7 @@ from endtask._backends.signals_only import SignalsOnly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from endtask._backends.base import Pin
+    from endtask._backends.base import Part, Pin
     from endtask._backends.linux.cgroups import Mounts
     from endtask._backends.linux.ties import Kinships
     from endtask.model import Facts, Listener, Row, SignalSets
@@ -290,6 +290,10 @@ class ProcReader(SignalsOnly):
             return not procfs.exists(pin.ref.pid)
         return procfs.parse_stat(raw).state in ("Z", "X", "x") and procfs.thread_count(raw) <= 1
 
+    def may_signal(self, pin: Pin) -> bool | None:
+        """Return whether we may send it a signal; None: only a backend with handles knows."""
+        return None
+
     def kernel_ids(self, pin: Pin) -> tuple[int, int] | None:
         """Return parent pid and effective user id as the handle itself tells them, also for a process that /proc hides.
 
@@ -313,7 +317,9 @@ class ProcReader(SignalsOnly):
             return None
         return int.from_bytes(info[24:28], sys.byteorder), int.from_bytes(info[36:40], sys.byteorder)
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
+    def facts(
+        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True, part: Part = "all"
+    ) -> Facts:
         """Read everything that `look` needs; a process that ends meanwhile is said in the fields, never raised."""
         from endtask._backends.linux import facts
 

@@ -18,7 +18,7 @@ from endtask.model import Facts, Listener, Manager, PidRef, ProcessEnd, Receipt,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from endtask._backends.base import Pin, Waiter
+    from endtask._backends.base import Part, Pin, Waiter
     from endtask._backends.sim.system import System
     from endtask.model import Request
 
@@ -297,11 +297,11 @@ class SimBackend(SignalsOnly):
             raise OsCallError("pidfd_open", _EINVAL, pid)
         process = self.system.table.get(pid)
         if process is None:
-            raise GoneError("pidfd_open", _ESRCH, pid, text="there is no such process")
+            raise GoneError("pidfd_open", _ESRCH, pid)
         if "no-pin" in process.flags:
             raise AccessDeniedError("pidfd_open", _EPERM, pid, text="operation not permitted")
         if token and token != self._token(process):
-            raise GoneError("pidfd_open", _ESRCH, pid, text=f"{pid} is another process now")
+            raise GoneError("pidfd_open", _ESRCH, pid, text="the pid belongs to another process by now")
         if len(self.pins) >= self.system.world.capacity + 8:
             raise OsCallError("pidfd_open", _EMFILE, pid, text="too many open files")
         pin = SimPin(self, process, PidRef(pid, token or self._token(process)))
@@ -330,7 +330,7 @@ class SimBackend(SignalsOnly):
         return process.exited
 
     def facts(  # size: one record
-        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True
+        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True, part: Part = "all"
     ) -> Facts:
         process = process_of(pin)
         self.tick()
@@ -367,6 +367,7 @@ class SimBackend(SignalsOnly):
             parent_name=parent.name if parent is not None else "",
             managers=_managers(process),
             reaper=parent is not process.born_of,
+            may_signal=None if process.exited else self.system.may_signal(self.uid, process),
             unknown=() if kept else (("signals", "may not be read"),),
         )
 

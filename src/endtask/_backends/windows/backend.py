@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from endtask._backends.base import Backend, Conversation, ForkWatch, Pin, Waiter
     from endtask._backends.windows.handles import WindowsPin
+    from endtask._backends.windows.inject import Patience
     from endtask._backends.windows.jobs import JobSweep
     from endtask.model import ProcessEnd, Receipt, Request, Row
 
@@ -28,6 +29,10 @@ _MOST_HANDLES = 1 << 24  # of one process, "Kernel Objects"
 
 class WindowsBackend(TableReader):
     """Windows as the stages see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._patience: Patience | None = None
 
     def capacity(self) -> int:
         """Return how many more pins may be open at the same time: more than there can be processes."""
@@ -76,7 +81,9 @@ class WindowsBackend(TableReader):
         if kind == "inject":
             from endtask._backends.windows import inject
 
-            return inject.send_inject(mine, request, at_s)
+            if self._patience is None:
+                self._patience = inject.Patience()
+            return inject.send_inject(mine, request, at_s, self._patience)
         if kind == "console":
             from endtask._backends.windows import console
 

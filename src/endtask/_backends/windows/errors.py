@@ -67,6 +67,6 @@ def failed(call: str, code: int, pid: int = 0, *, about: str = "") -> OsCallErro
     return OsCallError(call, code, pid, text=text)
 
 
-def gone(call: str, pid: int, text: str = "no such process") -> GoneError:
+def gone(call: str, pid: int, text: str = "") -> GoneError:
     """Return the error for a process that is not there (any more)."""
     return GoneError(call, INVALID_PARAMETER, pid, text=text)

@@ -42,18 +42,14 @@ def collect(  # size: the order of the questions is the point
     """
     try:
         if handles.has_exited(pin):
-            return _ended(pin)
+            return ended(pin)
         snapshot = reader.processes.fresh()
     except OsCallError as exc:
         return Facts(pin.ref, f"pid {pin.ref.pid}", unknown=(("everything", exc.message),))
     pid = pin.ref.pid
     row = snapshot.row(pid)
     if row is None or row.start != pin.created:
-        return (
-            _ended(pin)
-            if _has_exited(pin)
-            else Facts(pin.ref, images.name_of(pin.handle, pin.ref.pid), unknown=(("everything", _HIDDEN),))
-        )
+        return not_shown(pin)
     look = Look(pin, row, snapshot)
     look.read_itself()
     windows = look.facts(reader.ourselves(), company=company)
@@ -78,17 +74,25 @@ def collect(  # size: the order of the questions is the point
         ports=_ports(look),
         windows=windows,
     )
-    if _has_exited(pin):
-        return replace(_ended(pin), unknown=(("everything", _ENDED),))
+    if exited(pin):
+        return replace(ended(pin), unknown=(("everything", _ENDED),))
     return replace(facts, unknown=tuple(look.unknown.items()))
 
 
-def _ended(pin: WindowsPin) -> Facts:
+def ended(pin: WindowsPin) -> Facts:
     """Return what is left of a process that has ended and that somebody (we, at least) still holds."""
     return Facts(pin.ref, images.name_of(pin.handle, pin.ref.pid), state="X", exited=True)
 
 
-def _has_exited(pin: WindowsPin) -> bool:
+def not_shown(pin: WindowsPin) -> Facts:
+    """Return what is left to say of a process that the process table does not show."""
+    if exited(pin):
+        return ended(pin)
+    return Facts(pin.ref, images.name_of(pin.handle, pin.ref.pid), unknown=(("everything", _HIDDEN),))
+
+
+def exited(pin: WindowsPin) -> bool:
+    """Return whether a process is known to have ended."""
     try:
         return handles.has_exited(pin)
     except OsCallError:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import time
 
 assert sys.platform == "win32"
 
+from endtask._backends import pid_files
 from endtask._backends.windows import errors, handles, images, memory, table
 from endtask._backends.windows.handles import Handle
 from endtask._backends.windows.winapi import kernel32, ntdll, rstrtmgr
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 
     Identity = tuple[int, int, int]
 
-_PID_FILE_BYTES = 4096
 _ROUNDS = 8  # of asking again because the list has grown
 _FIRST_BYTES = 1 << 20
-_S_IFMT, _S_IFREG = 0o170000, 0o100000
 
 
 def file_holders(path: str) -> tuple[list[int], int]:
@@ -284,18 +282,12 @@ def pid_file(path: str) -> tuple[bytes, float]:
     """
     # Opened like anybody else would: shared, so that its owner can still write and delete it.
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT)
-        try:
-            seen = os.fstat(fd)
-            if seen.st_mode & _S_IFMT != _S_IFREG:  # `NUL`, `CON`, a pipe
-                raise OsCallError("open", 0, text=f"`{path}` is no regular file")
-            raw = os.read(fd, _PID_FILE_BYTES)
-        finally:
-            os.close(fd)
+        return pid_files.read(path, os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT, path)
     except PermissionError as exc:
+        if os.path.isdir(path):  # EACCES as well: the C library opens no folder
+            raise OsCallError("open", 0, text=f"`{path}`: it is no regular file") from exc
         raise AccessDeniedError("open", exc.errno or 0, text=f"`{path}`: {exc.strerror}") from exc
     except ValueError as exc:  # a NUL in the name
         raise OsCallError("open", 0, text=f"{path!a} is no file name") from exc
     except OSError as exc:
         raise OsCallError("open", exc.errno or 0, text=f"`{path}`: {exc.strerror}") from exc
-    return raw, max(0.0, time.time() - seen.st_mtime)

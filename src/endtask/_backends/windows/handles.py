@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
 
 assert sys.platform == "win32"
 
 from endtask._backends.windows import errors
 from endtask._backends.windows.winapi import kernel32
 from endtask._backends.windows.winapi._bind import DWORD, ULONGLONG, last_error
-from endtask.errors import AccessDeniedError
+from endtask.errors import AccessDeniedError, OsCallError
 from endtask.model import PidRef, ProcessEnd
 
 TYPE_CHECKING = False
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from endtask._backends.base import Pin
-    from endtask.errors import OsCallError
 
 _RIGHTS = kernel32.SYNCHRONIZE | kernel32.PROCESS_QUERY_LIMITED_INFORMATION
 _LARGEST_PID = 0xFFFFFFFF
 _RUNNING = "it still runs"
+UNBORN = 0x5555555555555555  # the year 21000: no FILETIME of Windows
+BIRTH_S = 0.5
+_BIRTH_LOOK_MS = 5
 
 
 class Handle:
@@ -47,6 +50,11 @@ class Handle:
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
+
+    @property
+    def number(self) -> int:
+        """Its number; 0 once it is closed."""
+        return self._handle
 
     def __enter__(self) -> int:
         return self._handle
@@ -155,7 +163,7 @@ def _identify(handle: int, pid: int, token: str) -> int:
         raise errors.failed("GetProcessId", last_error(), pid)
     if real != pid:
         raise errors.gone("OpenProcess", pid, f"no process has that number (Windows opens its neighbour {real} for it)")
-    created = times(handle, pid)[0]
+    created = birth(handle, pid)
     if token and token != str(created):
         text = f"the pid belongs to another process by now ({pid}:{created}, not :{token})"
         raise errors.gone("OpenProcess", pid, text)
@@ -205,6 +213,29 @@ def times(handle: int, pid: int = 0) -> tuple[int, int, int, int]:
         raise errors.failed("GetProcessTimes", last_error(), pid)
     created, ended, kernel, user = (t.value for t in found)
     return created, ended, kernel, user
+
+
+def birth(handle: int, pid: int = 0) -> int:
+    """Return when an opened process was created, as a FILETIME.
+
+    Wine has a process before it has begun: until its first thread runs, its creation time is what the server's memory was filled with
+    (server/object.c, mem_alloc; server/process.c). Taken for a time, that would be an identity which nobody has a moment later; so it is waited for, for a moment.
+
+    Args:
+        handle: With SYNCHRONIZE and PROCESS_QUERY_LIMITED_INFORMATION.
+        pid: For the words of an error.
+
+    Raises:
+        GoneError: It ended before it had begun.
+        OsCallError: It has not begun yet, or its times cannot be read.
+    """
+    until = time.perf_counter() + BIRTH_S
+    while (created := times(handle, pid)[0]) == UNBORN:
+        if kernel32.WaitForSingleObject(handle, _BIRTH_LOOK_MS) == kernel32.WAIT_OBJECT_0:
+            raise errors.gone("OpenProcess", pid, "it ended before it had begun")
+        if time.perf_counter() >= until:
+            raise OsCallError("GetProcessTimes", 0, pid, text="Wine has not begun it yet, so it has no creation time")
+    return created
 
 
 def open_count() -> int:

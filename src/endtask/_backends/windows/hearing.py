@@ -4,6 +4,9 @@ Decision: a control handler of our own, because CPython hears only Ctrl+C and Ct
 and the system ends the process as soon as the handler of one of these returns ("HandlerRoutine" page): so it returns only when the process has ended itself.
 The system waits about five seconds for that; `LIMIT_S` is what is left for a stop and its report.
 
+Decision: whoever asks a second time does not want to wait, and that interrupts the main thread. But only while it waits or stops the tree: before, nobody could stop
+what is just being started, and afterwards the report would be lost. An event that comes earlier is kept until then.
+
 Decision: we also are what `stop_event.py` looks for, so that another endtask can ask us without any console, and we know then that it meant us alone.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 
 assert sys.platform == "win32"
 
@@ -54,6 +58,8 @@ class Ears:
         self.told = False
         self.limit_s: float | None = None
         self.asked = 0
+        self._lock = threading.Lock()
+        self._interrupts = self._again = False
         self._heard = _new_event(None)
         self._never = _new_event(None)
         self._stop = self._ack = 0
@@ -86,13 +92,32 @@ class Ears:
             self.asked = _SIGNALS.get(number, _TERM)
             kernel32.SetEvent(self._heard)
         else:
-            signal.raise_signal(signal.SIGINT)  # KeyboardInterrupt in the main thread, which is stopping the tree
+            self._hurry()
         if self.limit_s is not None:
             kernel32.WaitForSingleObject(self._never, kernel32.INFINITE)
         return True
 
+    def _hurry(self) -> None:
+        with self._lock:
+            self._again = True
+            if self._interrupts:
+                signal.raise_signal(signal.SIGINT)  # KeyboardInterrupt in the main thread, which is stopping the tree
+
+    def done(self) -> None:
+        """From now on nothing interrupts: the tree has been stopped, and what is left is to tell it."""
+        with self._lock:
+            self._interrupts = False
+
     def wait(self, ref: PidRef) -> None:
-        """Wait until a process, which its caller holds, has ended, or we are asked to stop."""
+        """Wait until a process, which its caller holds, has ended, or we are asked to stop.
+
+        Raises:
+            KeyboardInterrupt: We were asked a second time, now or before; from here until `done` that is heard at any moment.
+        """
+        with self._lock:
+            self._interrupts, again = True, self._again
+        if again:
+            raise KeyboardInterrupt
         with open_pin(ref.pid, ref.token) as pin:
             handles = [pin.handle, self._heard, *([self._stop] if self._stop else [])]
             while True:

@@ -47,6 +47,10 @@ _BY_MODULE = (
     ("clr.dll", "dotnet"),
     ("mscorwks.dll", "dotnet"),
 )
+# How long their names can be: `python3.dll`, `python312.dll`, `python314t_d.dll`, `libnode.dll`, `libnode127.dll`; `dll` and its dot counted.
+NAME_LENGTHS = frozenset(
+    (*(len(start) for start, _ in _BY_MODULE if start.endswith(".dll")), *range(len("libnode.dll"), 18))
+)
 _BY_NAME = {
     "cmd.exe": "cmd",
     "powershell.exe": "powershell",

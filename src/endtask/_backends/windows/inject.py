@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
 
 assert sys.platform == "win32"
 
-from endtask._backends.windows import errors, handles, images, memory
-from endtask._backends.windows.handles import Handle
+from endtask._backends.windows import errors, handles, images, memory, remote_thread
 from endtask._backends.windows.winapi import kernel32, ntdll
 from endtask._backends.windows.winapi._bind import DWORD, last_error
 from endtask.errors import AccessDeniedError, GoneError, OsCallError
@@ -34,7 +34,7 @@ from endtask.model import Receipt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from endtask._backends.windows.handles import WindowsPin
+    from endtask._backends.windows.handles import Handle, WindowsPin
     from endtask.model import ReceiptStatus, Request
 
     Answer = tuple[ReceiptStatus, str]
@@ -63,13 +63,19 @@ _COMES_BACK_MS = 50
 _OTHER_SESSION = 8  # ERROR_NOT_ENOUGH_MEMORY; CreateRemoteThread page: it fails for a process of another session
 
 
-def send_inject(pin: WindowsPin, request: Request, at_s: float) -> Receipt:
-    """Make a thread in the process at `CtrlRoutine` (with the event that is the request's number) or at `ExitProcess` (-1)."""
+def send_inject(pin: WindowsPin, request: Request, at_s: float, patience: Patience | None = None) -> Receipt:
+    """Make a thread in the process at `CtrlRoutine` (with the event that is the request's number) or at `ExitProcess` (-1).
+
+    Args:
+        pin: The process.
+        request: What to ask it with.
+        at_s: The time for the receipt.
+        patience: How long the answers of all such threads may be waited for; None: of this one alone.
+    """
     try:
         if handles.has_exited(pin):
             return Receipt(request.name, "gone", at_s, "it had exited already")
-        with handles.open_more(pin, _RIGHTS) as process:
-            status, detail = _inject(pin, process, request.number)
+        status, detail = _inject(pin, handles.open_more(pin, _RIGHTS), request.number, patience or Patience())
     except GoneError:
         status, detail = "gone", "it had exited already"
     except AccessDeniedError as exc:
@@ -79,21 +85,41 @@ def send_inject(pin: WindowsPin, request: Request, at_s: float) -> Receipt:
     return Receipt(request.name, status, at_s, detail)
 
 
-def _inject(pin: WindowsPin, process: int, number: int) -> Answer:
+def _inject(pin: WindowsPin, opened: Handle, number: int, patience: Patience) -> Answer:
     function = "ExitProcess" if number == EXIT_PROCESS else "CtrlRoutine"
-    start = address_of(function)
+    start, process = address_of(function), opened.number
     why_not = _other_machine(process)
     if not why_not and not start:
         why_not = f"neither kernel32 nor kernelbase of this Windows exports {function}"
     why_not = why_not or _elsewhere(process, start) or _deaf(process, number) or _by_its_windows(pin, number)
     if why_not:
         return ("gone", "it had exited already") if handles.has_exited(pin) else ("impossible", why_not)
-    argument = EXIT_CODE if number == EXIT_PROCESS else number
-    thread = kernel32.CreateRemoteThread(process, None, 0, start, argument, 0, None)
-    if not thread:
-        return _no_thread(pin, last_error(), ntdll.RtlGetLastNtStatus())
-    with Handle(thread) as opened:
-        return "delivered", f"by a thread at {function}{_hint(pin, opened, number)}"
+    made = remote_thread.make(pin.handle, opened, start, EXIT_CODE if number == EXIT_PROCESS else number)
+    if made is None:
+        return _not_back(pin)
+    if made.thread is None:
+        return _no_thread(pin, made.error, made.status)
+    with made.thread as thread:
+        return "delivered", f"by a thread at {function}{_hint(pin, thread, number, patience)}"
+
+
+class Patience:
+    """How long threads that were made are waited for to say what came of it: that is a hint, so two hundred targets must not wait for it."""
+
+    __slots__ = ("_again_at",)
+
+    def __init__(self) -> None:
+        self._again_at = 0.0
+
+    def is_back(self, thread: int) -> bool:
+        """Return whether a thread has ended: waited for until then, for a moment, and for a fifth of the time at most; else only looked at."""
+        began = time.perf_counter()
+        limit_ms = _COMES_BACK_MS if began >= self._again_at else 0
+        back = kernel32.WaitForSingleObject(thread, limit_ms) == kernel32.WAIT_OBJECT_0
+        if limit_ms:
+            ended = time.perf_counter()
+            self._again_at = ended + 4 * (ended - began)
+        return bool(back)
 
 
 # --------------------------------------------------------------------------- whether it can be done
@@ -162,7 +188,7 @@ def _by_its_windows(pin: WindowsPin, number: int) -> str:
 
 def _deaf(process: int, number: int) -> str:
     try:
-        flags = memory.read_parameters(process, environment=False).console_flags
+        flags = memory.read_little(process, frozenset()).parameters.console_flags
     except OsCallError:
         return ""  # ignored: then it is sent, and what comes of it is seen
     return deaf(flags, number, wine=ntdll.wine_get_version is not None)
@@ -198,17 +224,26 @@ def _no_thread(pin: WindowsPin, error: int, status: int) -> Answer:
     return "failed", f"CreateRemoteThread: {errors.text_of(error)}"
 
 
-def _hint(pin: WindowsPin, thread: int, number: int) -> str:
+def _not_back(pin: WindowsPin) -> Answer:
+    if handles.has_exited(pin):
+        return "gone", "it had exited already"
+    limit_s = remote_thread.LIMIT_MS / 1000
+    return (
+        "failed",
+        f"CreateRemoteThread has not come back within {limit_s:g} s: it may be ending; whether it hears the event is not known",
+    )
+
+
+def _hint(pin: WindowsPin, thread: int, number: int, patience: Patience) -> str:
     """Return in words what the thread brought back, if it is back at once: a hint, nothing that a verdict rests on."""
-    if kernel32.WaitForSingleObject(thread, _COMES_BACK_MS) != kernel32.WAIT_OBJECT_0:
+    if not patience.is_back(thread):
         return ", which is not back yet"
     code = DWORD()
     if handles.has_exited(pin) or not kernel32.GetExitCodeThread(thread, ctypes.byref(code)):
         return ""
     took = _took(number, code.value, wine=ntdll.wine_get_version is not None)
-    if took is None:
-        return f" (back with exit code {code.value})"
-    return f" ({'a handler took it' if took else 'no handler took it'}: exit code {code.value})"
+    # The other way round nothing is sure: the threads of a process that ends have its status, a moment before its handle tells of the end.
+    return f" (a handler took it: exit code {code.value})" if took else f" (back with exit code {code.value})"
 
 
 def _took(number: int, code: int, *, wine: bool) -> bool | None:

@@ -25,7 +25,7 @@ assert sys.platform == "win32"
 
 from endtask._backends.windows import console, errors, images
 from endtask._backends.windows.command_lines import command_line
-from endtask._backends.windows.handles import WindowsPin, times
+from endtask._backends.windows.handles import WindowsPin, birth
 from endtask._backends.windows.job_tree import JobTree, make_job
 from endtask._backends.windows.streams import Streams
 from endtask._backends.windows.winapi import jobapi, kernel32
@@ -170,7 +170,7 @@ def _create(
     if not born_inside:
         _put_in(made, job)
     kernel32.CloseHandle(made.thread or 0)
-    return WindowsPin(made.process or 0, made.pid, times(made.process or 0)[0])
+    return WindowsPin(made.process or 0, made.pid, birth(made.process or 0, made.pid))
 
 
 def _put_in(made: jobapi.ProcessInformation, job: int) -> None:

@@ -34,6 +34,7 @@ IGNORES_CTRL_C = (
 )
 RIGHTS = kernel32.PROCESS_QUERY_INFORMATION | kernel32.PROCESS_VM_READ  # of the handle that `read_parameters` takes
 _PAGE = 4096
+_MOST_MODULES = 4096
 _WISHES = 16
 _MOST_ENVIRONMENT = (
     1 << 20
@@ -53,6 +54,9 @@ class Layout(Record):
         command_line: Of CommandLine.
         environment: Of the pointer to the environment.
         environment_size: Of EnvironmentSize.
+        loader: Of the pointer to what the loader keeps, in the PEB; the parameters follow it.
+        module_list: Of the first entry of the list of modules, in that.
+        module_name: Of the name of a module, in its entry.
     """
 
     pointer: int
@@ -63,10 +67,13 @@ class Layout(Record):
     command_line: int
     environment: int
     environment_size: int
+    loader: int
+    module_list: int
+    module_name: int
 
 
-LAYOUT_64 = Layout(8, 0x20, 0x10, 0x18, 0x38, 0x70, 0x80, 0x3F0)
-LAYOUT_32 = Layout(4, 0x10, 0x10, 0x14, 0x24, 0x40, 0x48, 0x290)
+LAYOUT_64 = Layout(8, 0x20, 0x10, 0x18, 0x38, 0x70, 0x80, 0x3F0, 0x18, 0x10, 0x58)
+LAYOUT_32 = Layout(4, 0x10, 0x10, 0x14, 0x24, 0x40, 0x48, 0x290, 0x0C, 0x0C, 0x2C)
 LAYOUT = LAYOUT_64 if ctypes.sizeof(ctypes.c_void_p) == 8 else LAYOUT_32
 
 
@@ -98,6 +105,15 @@ def read_parameters(handle: int, *, environment: bool = True) -> Parameters:
     Raises:
         OsCallError: It cannot be read; the text says why.
     """
+    return parse(lambda at, size: read(handle, at, size), _peb(handle), LAYOUT, environment=environment)
+
+
+def _peb(handle: int) -> int:
+    """Return where the PEB of an opened process lies.
+
+    Raises:
+        OsCallError: It has none, or one in another layout.
+    """
     _require_same_size(handle)
     basic = ntdll.ProcessBasic()
     status = ntdll.NtQueryInformationProcess(
@@ -107,7 +123,49 @@ def read_parameters(handle: int, *, environment: bool = True) -> Parameters:
         raise errors.failed("NtQueryInformationProcess", ntdll.RtlNtStatusToDosError(status))
     if not basic.peb:  # a process of the kernel has none, one that ends has none any more
         raise OsCallError("NtQueryInformationProcess", 0, text="the process has no memory of its own")
-    return parse(lambda at, size: read(handle, at, size), basic.peb, LAYOUT, environment=environment)
+    return int(basic.peb)
+
+
+class Little(Record):
+    """What a stop needs of all that.
+
+    Attributes:
+        parameters: With the console's two fields only.
+        names: Lower-case file names of modules, those of a length that was asked for.
+    """
+
+    parameters: Parameters
+    names: tuple[str, ...]
+
+
+def read_little(handle: int, lengths: frozenset[int]) -> Little:
+    """Return the console's fields of an opened process, and the names of those of its modules whose names have one of *lengths* characters.
+
+    Each reading of another process's memory is a call (in Wine it even stops the other process for a moment), so of a module only its entry is read,
+    and the text of its name where that can be one that counts.
+
+    Raises:
+        OsCallError: It cannot be read; also while it starts up or ends.
+    """
+    peb, size = _peb(handle), LAYOUT.pointer
+    raw = read(handle, peb + LAYOUT.loader, 2 * size)
+    loader, block = (int.from_bytes(raw[at : at + size], "little") for at in (0, size))
+    if not block or not loader:
+        raise OsCallError("ReadProcessMemory", 0, text="it has not been started up yet")
+    raw = read(handle, block + LAYOUT.console_handle, 2 * size)
+    console_handle, flags = int.from_bytes(raw[:size], "little"), int.from_bytes(raw[size : size + 4], "little")
+    head = loader + LAYOUT.module_list
+    entry = int.from_bytes(read(handle, head, size), "little") if lengths else 0
+    names: list[str] = []
+    for _ in range(_MOST_MODULES if lengths else 0):  # the list may change under our hands
+        if entry in (0, head):
+            break
+        raw = read(handle, entry, LAYOUT.module_name + 2 * size)
+        entry = int.from_bytes(raw[:size], "little")
+        length = int.from_bytes(raw[LAYOUT.module_name : LAYOUT.module_name + 2], "little")
+        if length // 2 in lengths:
+            names.append(decode(read(handle, int.from_bytes(raw[-size:], "little"), length)).lower())
+    return Little(Parameters("", "", (), console_handle, flags), tuple(names))
 
 
 def has_console(console_handle: int) -> bool:
@@ -154,32 +212,32 @@ def parse(read: Read, peb: int, layout: Layout, *, environment: bool = True) -> 
     Raises:
         OsCallError: Something points to memory that cannot be read.
     """
+    start = int.from_bytes(read(peb + layout.parameters, layout.pointer), "little")
+    if not start:
+        raise OsCallError("ReadProcessMemory", 0, text="it has not been started up yet")
+    block = read(start, layout.environment + layout.pointer)  # at once: each reading of another process is a call
 
     def number(at: int, size: int) -> int:
-        return int.from_bytes(read(at, size), "little")
+        return int.from_bytes(block[at : at + size], "little")
 
     def text(at: int) -> str:
-        length, start = number(at, 2), number(at + layout.pointer, layout.pointer)
-        return decode(read(start, length)) if length and start else ""
+        length, where = number(at, 2), number(at + layout.pointer, layout.pointer)
+        return decode(read(where, length)) if length and where else ""
 
-    block = number(peb + layout.parameters, layout.pointer)
-    if not block:
-        raise OsCallError("ReadProcessMemory", 0, text="it has not been started up yet")
     return Parameters(
-        text(block + layout.command_line),
-        text(block + layout.directory),
-        _environment(read, block, layout) if environment else (),
-        number(block + layout.console_handle, layout.pointer),
-        number(block + layout.console_flags, 4),
+        text(layout.command_line),
+        text(layout.directory),
+        _environment(read, start, layout, number(layout.environment, layout.pointer)) if environment else (),
+        number(layout.console_handle, layout.pointer),
+        number(layout.console_flags, 4),
     )
 
 
-def _environment(read: Read, block: int, layout: Layout) -> tuple[str, ...]:
+def _environment(read: Read, block: int, layout: Layout, start: int) -> tuple[str, ...]:
     """Return the entries of an environment; its size stands in the parameters, and is 0 where nobody keeps it (older Wine)."""
-    start = int.from_bytes(read(block + layout.environment, layout.pointer), "little")
-    size = int.from_bytes(read(block + layout.environment_size, layout.pointer), "little")
     if not start:
         return ()
+    size = int.from_bytes(read(block + layout.environment_size, layout.pointer), "little")
     if 0 < size <= _MOST_ENVIRONMENT:
         try:
             return split_environment(decode(read(start, size & ~1)))

@@ -18,14 +18,18 @@ from endtask.errors import OsCallError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from endtask._backends.base import Pin
+    from endtask._backends.base import Part, Pin
+    from endtask._backends.windows.light import Headers
+    from endtask._backends.windows.memory import Parameters
     from endtask._backends.windows.traits import Ourselves
+    from endtask._backends.windows.window_list import Picture
     from endtask.model import Facts, Listener, Row, SignalSets
 
 _MARK = "ENDTASK_MARK="
 # What changes from process to process: the folders of the drives (`=C:=C:\x`), the prompt, what shells count.
 _VOLATILE = ("=", "PROMPT=", "_=", "SHLVL=", "PWD=", "OLDPWD=")
 _SERVICES_FRESH_S = 1.0
+_SAID_FRESH_S = 0.05
 _MOST_KEPT = 256  # environments; some KiB each
 
 
@@ -35,14 +39,19 @@ class TableReader:
     Attributes:
         processes: The process table.
         users: Numbers for users.
+        hung: Threads whose windows did not answer when they were last asked; they are not waited for again.
     """
 
     def __init__(self) -> None:
         self.processes = ProcessTable()
         self.users = Users()
+        self.hung: set[int] = set()
+        self._headers: Headers | None = None
+        self._picture: Picture | None = None
         self._ourselves: Ourselves | None = None
         self._services: tuple[float, dict[int, tuple[str, ...]]] = (-_SERVICES_FRESH_S, {})
         self._sessions: dict[int, str] = {}
+        self._last_said: tuple[int, float, Parameters | None] | None = None
         self._kinships: dict[tuple[str, ...], frozenset[bytes]] = {}
 
     @property
@@ -76,6 +85,28 @@ class TableReader:
 
             self._ourselves = ourselves()
         return self._ourselves
+
+    @property
+    def headers(self) -> Headers:
+        """What the headers of program files say."""
+        if self._headers is None:
+            from endtask._backends.windows.light import Headers
+
+            self._headers = Headers()
+        return self._headers
+
+    def windows_now(self) -> Picture:
+        """Return the windows of our desktop: as they are, or, where there are many, as they were a moment ago.
+
+        Raises:
+            OsCallError: We have no desktop whose windows we may list.
+        """
+        last = self._picture
+        if last is None or time.perf_counter() >= last.good_until:
+            from endtask._backends.windows.window_list import Picture
+
+            last = self._picture = Picture()
+        return last
 
     def host(self) -> dict[str, str]:
         """Return host name, version of Windows, and our session."""
@@ -171,8 +202,18 @@ class TableReader:
 
     def working_directory(self, pid: int) -> str | None:
         """Return the current directory, None if gone or unreadable."""
-        found = memory.parameters_of(pid, environment=False)
+        found = self._said(pid, environment=False)
         return None if found is None else memory.plain_directory(found.directory)
+
+    def _said(self, pid: int, *, environment: bool = True) -> Parameters | None:
+        """Return what a process says of itself, which is asked for several things in a row; what was read of it a moment ago will do."""
+        last, now = self._last_said, time.monotonic()
+        if last is None or last[0] != pid or now - last[1] > _SAID_FRESH_S:
+            found = memory.parameters_of(pid, environment=environment)
+            if not environment:
+                return found
+            last = self._last_said = (pid, now, found)
+        return last[2]
 
     def marks(self, pid: int) -> tuple[str, ...]:
         """Return the values of `ENDTASK_MARK` in the environment, which is the one the process has now; empty if none or unreadable."""
@@ -182,7 +223,7 @@ class TableReader:
 
     def kinship(self, pid: int) -> frozenset[bytes]:
         """Return the entries of the environment that programs rarely change, empty if unreadable."""
-        found = memory.parameters_of(pid)
+        found = self._said(pid)
         if found is None or not found.environment:
             return frozenset()
         known = self._kinships.get(found.environment)
@@ -257,10 +298,10 @@ class TableReader:
 
         return sessions.untouchable(pid)
 
-    def services(self, pid: int) -> tuple[str, ...]:
-        """Return the names of the services in a process; at most a second old."""
+    def services(self, pid: int, younger_than_s: float = _SERVICES_FRESH_S) -> tuple[str, ...]:
+        """Return the names of the services in a process; at most a second old, or less where that is asked for."""
         at_s, known = self._services
-        if time.monotonic() - at_s >= _SERVICES_FRESH_S:
+        if time.monotonic() - at_s >= min(_SERVICES_FRESH_S, younger_than_s):
             from endtask._backends.windows import services
 
             try:
@@ -324,11 +365,18 @@ class TableReader:
 
     # ------------------------------------------------------------------ pinned
 
-    def facts(self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True) -> Facts:
+    def facts(
+        self, pin: Pin, table: dict[int, Row] | None = None, *, company: bool = True, part: Part = "all"
+    ) -> Facts:
         """Read everything that `look` needs; a process that ends meanwhile is said in the fields, never raised."""
+        mine = handles.own(pin)
+        if part != "all":
+            from endtask._backends.windows import light
+
+            return light.collect(self, mine, part, company=company)
         from endtask._backends.windows import facts
 
-        return facts.collect(self, handles.own(pin), company=company)
+        return facts.collect(self, mine, company=company)
 
     def stopped(self, pin: Pin) -> bool:
         """Return whether all threads of the process are suspended."""

@@ -20,6 +20,7 @@ The protocol, of which this file is the sender's half:
    PulseEvent is never used (its page: unreliable).
 4. A process that listens may create a second event of the same kind, name and security with `.ack` behind it, and sets it when it has heard the request.
    It should do so within half a second. The sender opens it with SYNCHRONIZE and never sets it.
+   While it is there and not set, the process has not heard; of a process without it nobody can tell a deaf one from one that is cleaning up (`_ladder.py`).
 5. No data is carried. A deadline or a reason needs another channel.
 
 Rejected: the pid alone (a stranger can inherit it), an auto-reset event (the first of several waiters takes the request away from the others),
@@ -63,9 +64,18 @@ def name(ref: PidRef) -> str:
 
 def present(ref: PidRef) -> bool | None:
     """Return whether a process listens to its stop event, None if that could not be asked (denied)."""
+    return _is_there(name(ref))
+
+
+def can_acknowledge(ref: PidRef) -> bool | None:
+    """Return whether a process that listens has the event by which it says that it heard; None if that could not be asked (denied)."""
+    return _is_there(name(ref) + _ACK)
+
+
+def _is_there(event: str) -> bool | None:
     denied = False
     for space in _SPACES:
-        opened = _open(space + name(ref), kernel32.SYNCHRONIZE)
+        opened = _open(space + event, kernel32.SYNCHRONIZE)
         if isinstance(opened, Handle):
             opened.close()
             return True

@@ -27,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from endtask._backends.windows.handles import WindowsPin
     from endtask._backends.windows.winapi.ntdll import SystemProcess, SystemThread
 
 SYSTEM = 4  # pid of the kernel's own process
@@ -42,9 +43,10 @@ class Snapshot:
 
     Attributes:
         at_s: When it was taken, by the monotonic clock.
+        unborn: Pids of processes that Wine has not begun yet.
     """
 
-    __slots__ = ("_at", "_base", "_buffer", "at_s")
+    __slots__ = ("_at", "_base", "_buffer", "at_s", "unborn")
 
     def __init__(self, buffer: ctypes.Array[ctypes.c_char]) -> None:
         self.at_s = time.monotonic()
@@ -59,6 +61,7 @@ class Snapshot:
             if not entry.next:
                 break
             at += entry.next
+        self.unborn = [pid for pid, entry in self._at.items() if entry.created == handles.UNBORN]
 
     def pids(self) -> list[int]:
         """Return every pid, ascending."""
@@ -171,12 +174,26 @@ def _by_counts(thread_ids: list[int]) -> bool | None:
 
 
 def take() -> Snapshot:
-    """Take a picture of all processes.
+    """Take a picture of all processes; one that Wine has not begun yet is waited for, for a moment (`handles.birth`).
+
+    Whoever is in the picture all the same without a creation time cannot be pinned, and the error says why.
 
     Raises:
         OsCallError: The kernel does not give one.
     """
-    return Snapshot(query_system(ntdll.SYSTEM_PROCESS_INFORMATION, _FIRST_BYTES))
+    snapshot = Snapshot(query_system(ntdll.SYSTEM_PROCESS_INFORMATION, _FIRST_BYTES))
+    if not snapshot.unborn:
+        return snapshot
+    until = time.perf_counter() + handles.BIRTH_S
+    for _ in range(_ROUNDS):
+        try:
+            handles.open_pin(snapshot.unborn[0]).close()
+        except OsCallError:
+            pass  # ignored: it is looked at again
+        snapshot = Snapshot(query_system(ntdll.SYSTEM_PROCESS_INFORMATION, _FIRST_BYTES))
+        if not snapshot.unborn or time.perf_counter() >= until:
+            break
+    return snapshot
 
 
 def query_system(what: int, size: int) -> ctypes.Array[ctypes.c_char]:
@@ -233,6 +250,17 @@ class ProcessTable:
         """
         self._last = take()
         return self._last
+
+    def showing(self, pin: WindowsPin, most_s: float) -> Snapshot:
+        """Return a picture that shows the pinned process, from the last *most_s* seconds or taken now.
+
+        Raises:
+            OsCallError: The kernel does not give one.
+        """
+        last = self._last
+        if last is not None and time.monotonic() - last.at_s <= most_s and last.created(pin.ref.pid) == pin.created:
+            return last
+        return self.fresh()
 
     def recent(self, pid: int) -> Snapshot | None:
         """Return what `holding` does, from a picture that is at most a second old: for what changes slowly and is asked about everybody."""

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_WHOLE = kernel32.PROCESS_QUERY_INFORMATION | kernel32.PROCESS_VM_READ
+WHOLE = kernel32.PROCESS_QUERY_INFORMATION | kernel32.PROCESS_VM_READ
 _LONGEST_PACKAGE = 256
-_SYSTEMS_OWN = ("helper", "console", "message-only")
+SYSTEMS_OWN = ("helper", "console", "message-only")
 _UNTOLD = "this system does not tell"
 
 
@@ -100,14 +100,14 @@ class Look:
         self._integrity = -1
         self._container: bool | None = None
         self._image: Image | None = None
-        self._in_job = None if row.kernel else jobs.is_in_job(pin.handle)
+        self._in_job: bool | None = None
 
     def ask(self, field: str, read: Callable[[], T], default: T) -> T:
         """Return what *read* tells; where it cannot, *default*, and the reason is noted."""
         try:
             return read()
         except OsCallError as exc:
-            self.unknown[field] = _reason(exc)
+            self.unknown[field] = reason_of(exc)
             return default
 
     # ----------------------------------------------------------------- the process's own
@@ -116,14 +116,15 @@ class Look:
         """Read program, user, and what lies in its memory."""
         if self.row.kernel:
             return
+        self._in_job = jobs.is_in_job(self.pin.handle)
         self.exe = self.ask("exe", lambda: images.path_of(self.pin.handle), "")
         self.ask("user", self._read_token, None)
         self._image = images.image_of_file(self.exe) if self.exe else None
         try:
-            whole = open_more(self.pin, _WHOLE)
+            whole = open_more(self.pin, WHOLE)
         except OsCallError as exc:
             for field in ("cmdline", "windows.ignores_ctrl_c", "windows.console", "windows.runtime"):
-                self.unknown[field] = _reason(exc)
+                self.unknown[field] = reason_of(exc)
             return
         with whole as handle:
             self._read_memory(handle)
@@ -139,7 +140,7 @@ class Look:
             self.parameters = memory.read_parameters(handle)
         except OsCallError as exc:
             for field in ("cmdline", "windows.ignores_ctrl_c", "windows.console"):
-                self.unknown[field] = _reason(exc)
+                self.unknown[field] = reason_of(exc)
         if self._in_job is None:
             self._in_job = jobs.is_in_job(handle)  # Wine wants more rights for it than Windows
         self.modules = self.ask("windows.runtime", lambda: images.module_paths(handle), ())
@@ -163,18 +164,15 @@ class Look:
     def facts(self, us: Ourselves, *, company: bool = True) -> WindowsFacts:  # size: one line for each field
         """Return everything that only Windows knows, compared with what we are; *company*: also who else is on its console."""
         pid, handle, row = self.pin.ref.pid, self.pin.handle, self.row
-        services, windows, hung = self._services(), self._windows(us), None
-        if any(w.role not in _SYSTEMS_OWN for w in windows):
-            from endtask._backends.windows import desktop
-
-            hung = self.ask("windows.hung", lambda: desktop.hung(windows), None)
+        services, windows = self._services(), self._windows(us)
         subsystem = self._image.subsystem if self._image is not None else ""
         console, console_pids = self._console(us, subsystem, company=company)
         if self._in_job is None and not row.kernel:
             self.unknown["windows.in_job"] = "it may not be asked whether it is in a job object"
-        package = _package(handle)
+        package = package_of(handle)
         critical = self._critical()
         machine = "" if row.kernel else images.machine_of(handle)
+        receiver, acknowledges = self._receiver()
         return WindowsFacts(
             kind=kind_of(
                 kernel=row.kernel,
@@ -193,7 +191,7 @@ class Look:
             console_pids=console_pids,
             ignores_ctrl_c=self._ignores_ctrl_c(),
             windows=windows,
-            hung=hung,
+            hung=self._hung(windows),
             session=row.desktop_session,
             same_session=row.desktop_session == us.session,
             same_user=self.sid == us.sid if self.sid and us.sid else None,
@@ -204,18 +202,27 @@ class Look:
             services=services,
             package=package,
             in_job=self._in_job,
-            receiver=self._receiver(),
+            receiver=receiver,
+            acknowledges=acknowledges,
             suspended=self.snapshot.suspended(pid),
             wine=us.wine,
         )
 
-    def _receiver(self) -> bool | None:
+    def _hung(self, windows: Sequence[Window], known: set[int] | None = None) -> bool | None:
+        if not any(w.role not in SYSTEMS_OWN for w in windows):
+            return None
+        from endtask._backends.windows import desktop
+
+        return self.ask("windows.hung", lambda: desktop.hung(windows, known), None)
+
+    def _receiver(self) -> tuple[bool | None, bool | None]:
+        """Return whether it listens to its stop event, and whether it can say that it has heard."""
         from endtask._backends.windows import stop_event
 
         found = stop_event.present(self.pin.ref)
         if found is None:
             self.unknown["windows.receiver"] = "it has a stop event, which is not for us to open"
-        return found
+        return found, stop_event.can_acknowledge(self.pin.ref) if found else None
 
     def _services(self) -> tuple[Service, ...]:
         from endtask._backends.windows import services
@@ -228,9 +235,12 @@ class Look:
         if self.row.desktop_session != us.session:
             self.unknown["windows.windows"] = "its windows are in another session, where we cannot see them"
             return ()
+        return self.ask("windows.windows", self._all_windows, ())
+
+    def _all_windows(self) -> tuple[Window, ...]:
         from endtask._backends.windows import desktop
 
-        return self.ask("windows.windows", lambda: desktop.windows(self.pin.ref.pid), ())
+        return desktop.windows(self.pin.ref.pid)
 
     def _ignores_ctrl_c(self) -> bool | None:
         return None if self.parameters is None else bool(self.parameters.console_flags & memory.IGNORES_CTRL_C)
@@ -276,12 +286,12 @@ class Look:
         return bool(level.value & 7)
 
 
-def _reason(exc: OsCallError) -> str:
+def reason_of(exc: OsCallError) -> str:
     """Return why something could not be read, in words."""
     return exc.message.partition(" failed: ")[2] or exc.message
 
 
-def _package(handle: int) -> str:
+def package_of(handle: int) -> str:
     """Return the full name of the package of a process, empty for an ordinary program."""
     if kernel32.GetPackageFullName is None:
         return ""
@@ -331,5 +341,5 @@ def asked_by_windows(windows: Sequence[Window], subsystem: str) -> bool:
 
     A console program with hidden windows only is still asked by its console: such windows listen for the end of the session, or for their own runtime.
     """
-    roles = {w.role for w in windows}.difference(_SYSTEMS_OWN)
+    roles = {w.role for w in windows}.difference(SYSTEMS_OWN)
     return bool(roles - {"hidden"}) or (bool(roles) and subsystem != "console")

@@ -62,6 +62,8 @@ _TEXT = 1024  # characters; longer titles are cut
 _CLASS = 257  # WNDCLASS, lpszClassName: at most 256
 _ROUNDS = 3
 _PROBE_MS = 350
+_LONGEST_S = 0.1  # that a picture may be used
+_AGAIN_MS = 20  # for a thread that did not answer before
 _PROBES_S = 0.9  # for all threads of a process together
 _BUTTON_KIND = 0x0F  # BS_TYPEMASK
 _PUSH_BUTTONS = frozenset(
@@ -114,6 +116,14 @@ def app_pid(frame: int) -> int:
     return owner_pid(app) if app else 0
 
 
+def _frames() -> list[int]:
+    """Return the frames around packaged apps; found by their class, because to ask every window for its class costs more than all the rest."""
+    found: list[int] = []
+    while window := user32.FindWindowExW(None, found[-1] if found else None, _FRAME, None):
+        found.append(window)
+    return found
+
+
 def _collect(call: str, enumerate_with: Callable[[object], bool]) -> list[int]:
     found: list[int] = []
 
@@ -131,15 +141,45 @@ def _collect(call: str, enumerate_with: Callable[[object], bool]) -> list[int]:
 # --------------------------------------------------------------------------- the windows of one process
 
 
+class Picture:
+    """All windows of our desktop by their process, made in one pass: with many windows that costs more than all that is read of a few of them.
+
+    Attributes:
+        good_until: By `time.perf_counter`: it may be used for twice as long as it took to make, so it is hardly older than a look of its own would be.
+
+    Raises:
+        OsCallError: We have no desktop whose windows we may list.
+    """
+
+    __slots__ = ("_message_only", "_top", "good_until")
+
+    def __init__(self) -> None:
+        began = time.perf_counter()
+        self._top: dict[int, list[int]] = {}
+        self._message_only: dict[int, list[int]] = {}
+        inside = {frame: app_pid(frame) for frame in _frames()}
+        for handle in top_level():
+            for pid in {owner_pid(handle), inside.get(handle, 0)}:
+                self._top.setdefault(pid, []).append(handle)
+        for handle in message_only():
+            self._message_only.setdefault(owner_pid(handle), []).append(handle)
+        ended = time.perf_counter()
+        self.good_until = ended + min(2 * (ended - began), _LONGEST_S)
+
+    def of(self, pid: int) -> tuple[Window, ...]:
+        """Return the windows of a process, front to back, with their roles; what shows of them is read now."""
+        seen = [_read(h, message_only=False) for h in self._top.get(pid, ()) if belongs_to(h, pid)]
+        seen += [_read(h, message_only=True) for h in self._message_only.get(pid, ()) if owner_pid(h) == pid]
+        return tuple(_with_role(w, seen) for w in seen)
+
+
 def windows(pid: int) -> tuple[Window, ...]:
     """Return every top-level and message-only window of a process, front to back, with their roles.
 
     Raises:
         OsCallError: We have no desktop whose windows we may list; nothing is known about the windows of anybody then.
     """
-    seen = [_read(h, message_only=False) for h in top_level() if belongs_to(h, pid)]
-    seen += [_read(h, message_only=True) for h in message_only() if owner_pid(h) == pid]
-    return tuple(_with_role(w, seen) for w in seen)
+    return Picture().of(pid)
 
 
 def _read(handle: int, *, message_only: bool) -> Window:
@@ -280,11 +320,16 @@ def ask(window: int, message: int, w: int, l: int, timeout_ms: int) -> tuple[int
     return None, last_error() or TIMED_OUT
 
 
-def hung(seen: Iterable[Window]) -> bool | None:
+def hung(seen: Iterable[Window], known: set[int] | None = None) -> bool | None:
     """Return whether the windows that a person sees do not answer; None when there is no window, or nobody may ask.
 
     One question to each thread, less than a second for all of them: a window that is only busy for that long counts as hung as well.
+
+    Args:
+        seen: The windows of a process.
+        known: Threads that did not answer when they were last asked, kept up to date here: they get a short time to show that they answer again.
     """
+    known = set() if known is None else known
     own = [w for w in seen if w.role in ("main", "owned", "tool", "dialog", "hidden")]
     deadline = time.monotonic() + _PROBES_S
     answered: set[int] = set()
@@ -296,9 +341,11 @@ def hung(seen: Iterable[Window]) -> bool | None:
         left_ms = int((deadline - time.monotonic()) * 1000)
         if left_ms <= 0:
             break
-        answer = _answers(window.handle, min(_PROBE_MS, left_ms))
+        answer = _answers(window.handle, min(_AGAIN_MS if window.thread in known else _PROBE_MS, left_ms))
         if answer is False:
+            known.add(window.thread)
             return True
+        known.discard(window.thread)
         if answer:
             answered.add(window.thread)  # else it is gone since it was listed, and the next one of its thread is asked
     return False if answered else None

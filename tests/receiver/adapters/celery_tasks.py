@@ -1,0 +1,48 @@
+"""An application of the tests: its queue is a folder, its tasks wait at the gate."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from celery import Celery
+
+from endtask_receiver.adapters import celery_
+
+if TYPE_CHECKING:
+    from endtask_receiver import Stop
+
+folder = os.environ["GATE"] + ".queue"
+os.makedirs(folder, exist_ok=True)
+app = Celery("celery_tasks", broker="filesystem://", backend=None)
+app.conf.update(
+    broker_transport_options={"data_folder_in": folder, "data_folder_out": folder, "control_folder": folder},
+    task_ignore_result=True,
+    worker_redirect_stdouts=False,
+    worker_prefetch_multiplier=1,
+)
+
+
+def say(*words: object) -> None:
+    """Write a line with one system call: several processes share the pipe."""
+    os.write(sys.__stdout__.fileno(), ("| " + " ".join(map(str, words)) + "\n").encode())  # type: ignore[union-attr]
+
+
+@app.task  # type: ignore[untyped-decorator]  # celery has no types
+def work() -> None:
+    """Wait at the gate."""
+    say("work")
+    with open(os.environ["GATE"], "rb", buffering=0) as gate:
+        gate.read(1)
+    say("done")
+
+
+def on_stop(stop: Stop) -> None:
+    """Print what whoever asked would see."""
+    stop._listeners.append(lambda news: say(news.text, news.done, news.total))
+    stop.cleanup(say, "cleaned", name="say")
+    say("listening")
+
+
+celery_.follow(grace_s=float(os.environ["GRACE"]), on_stop=on_stop)

@@ -571,7 +571,9 @@ class Run:
             self._perform(entry, job.joined(new, self.backend.now()))
 
     def _tell(self, kind: str, entry: Entry, ref: PidRef | None, name: str, text: str) -> None:
-        self._emit(kind, entry.ready.target.what, ref, name, text)
+        if self.on_event is not None:
+            extended_s = entry.job.extended_s if kind == "needs" else 0.0
+            self.on_event(Event(kind, self._clock(), entry.ready.target.what, ref, name, text, extended_s=extended_s))
 
     def _emit(self, kind: str, what: str, ref: PidRef | None, name: str, text: str, *, outcome: str = "") -> None:
         if self.on_event is not None:

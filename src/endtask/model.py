@@ -965,6 +965,7 @@ class Event(Record):
         name: Its name.
         text: One line for people, without the time.
         outcome: For `settled`: the word, else empty.
+        extended_s: For `needs`: by how many seconds the end of the target's time has been moved so far, within `--extend`; else 0.
     """
 
     kind: str
@@ -974,6 +975,7 @@ class Event(Record):
     name: str = ""
     text: str = ""
     outcome: str = ""
+    extended_s: float = 0.0
 
 
 class Member(Record):

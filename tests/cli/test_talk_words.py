@@ -89,6 +89,18 @@ def test_the_live_view_shows_what_is_said_last(monkeypatch: pytest.MonkeyPatch) 
     assert len(view.rows()) == 1
 
 
+def test_the_live_view_shows_the_time_that_was_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget is what the run has now; of several targets the one that was given most."""
+    monkeypatch.setattr(live, "start_clock", lambda _tick, _busy: None)
+    view = live.LiveView(Console(Stream(1), Stream(2)), 4.0, lines=False)
+    budgets = []
+    for extended_s in (0.0, 2.2499, 8.0, 1.0):
+        text = "4242 ingest needs 4 s more: flushing"
+        view(Event("needs", 0.5, "ingest", REF, "ingest", text, extended_s=extended_s))
+        budgets.append(view.rows()[0].partition(" s of ")[2].partition(" s ")[0])
+    assert budgets == ["4", "6.2", "12", "12"]
+
+
 # --------------------------------------------------------------------------- afterwards
 
 

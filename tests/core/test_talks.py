@@ -249,6 +249,7 @@ def test_more_time_is_granted_and_kept() -> None:
     assert need.granted_s == pytest.approx(2.0, abs=0.01)
     assert need.until_s == pytest.approx(3.0, abs=0.01)
     assert target.granted_s == need.granted_s
+    assert [e.extended_s for e in machine.events if e.kind == "needs"] == [need.granted_s]
 
 
 def test_more_time_that_was_not_granted_is_in_the_report_with_the_option() -> None:

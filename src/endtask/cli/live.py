@@ -28,7 +28,7 @@ class LiveView:
 
     Args:
         console: Where to write.
-        budget_s: The run's budget, shown beside the clock.
+        budget_s: The run's budget, shown beside the clock with what was granted since.
         now: Monotonic clock.
         lines: Whether the events are written as lines to standard output (not when that carries JSON).
         verbose: Whether every event is told.
@@ -41,6 +41,7 @@ class LiveView:
         self._started = self._now()
         self._console = console
         self._budget_s = budget_s
+        self._extended_s = 0.0
         self._lines = lines
         self._chosen = EventLines(verbose=verbose)
         self._stream = console.out if console.out.tty and lines else console.err
@@ -75,6 +76,7 @@ class LiveView:
             self._said.pop(pid, None)
         elif event.kind in ("heard", "said", "needs", "refuses"):
             self._said[pid] = event.text.removeprefix(f"{pid} {event.name} ")
+            self._extended_s = max(self._extended_s, event.extended_s)
         elif event.kind in ("selected", "joined"):
             self._rows[pid] = (event.name, "", 0.0)
         elif event.kind == "request":
@@ -83,7 +85,8 @@ class LiveView:
     def rows(self) -> list[str]:
         """Return the live part: the clock, then a line for each process."""
         elapsed = self._now() - self._started
-        lines = [f"  {elapsed:.1f} s of {self._budget_s:g} s  waiting for {len(self._rows)}"]
+        budget_s = round(self._budget_s + self._extended_s, 1) if self._extended_s else self._budget_s
+        lines = [f"  {elapsed:.1f} s of {budget_s:g} s  waiting for {len(self._rows)}"]
         for pid, (name, request, at_s) in list(self._rows.items())[:_ROWS]:
             asked = f"asked by {request} {max(0.0, elapsed - at_s):.1f} s ago" if request else "not asked yet"
             says = f"  {self._said[pid]}" if pid in self._said else ""

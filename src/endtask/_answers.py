@@ -53,7 +53,7 @@ def predict_windows(facts: Facts, request: Request) -> Prediction:
         return _service(windows, name)
     if kind == "inject":
         because = no_inject(windows, _ALLOWED, forced=request.forced)
-        return Prediction(name, "refused-here", because=because) if because else _console_event(windows, request)
+        return Prediction(name, "refused-here", because=because) if because else _console_event(facts, windows, request)
     if kind == "console":
         return _console_wide(facts, windows, request)
     return Prediction(name, "unknown", certain=False, because="what that does to it cannot be seen from outside")
@@ -128,7 +128,7 @@ def _service(windows: WindowsFacts, name: str) -> Prediction:
     )
 
 
-def _console_event(windows: WindowsFacts, request: Request) -> Prediction:
+def _console_event(facts: Facts, windows: WindowsFacts, request: Request) -> Prediction:
     because = deaf_to(windows, request)
     if because:
         return Prediction(request.name, "ignored", because=because)
@@ -136,7 +136,14 @@ def _console_event(windows: WindowsFacts, request: Request) -> Prediction:
         return Prediction(
             request.name, "ends", because="ExitProcess runs in it: detach routines of its DLLs run, nothing else"
         )
+    if facts.receiver is not None and facts.receiver.state != "unusable":
+        # Which of them it was told to leave alone (`listen(signals=...)`), it does not say.
+        return Prediction(
+            request.name, "asks", certain=False, because="its receiver hears it, unless it was told not to"
+        )
     known = _EVENTS.get((windows.runtime, request.number))
+    if windows.receiver and known is not None and "without" in known:
+        known = f"it listens to endtask's stop event, so it may have a handler for this too; {known}"
     certain = known is not None and "without" not in known  # whether it has such a handler cannot be seen
     return Prediction(request.name, "asks", certain, known or _DEFAULT)
 
@@ -150,7 +157,7 @@ def _console_wide(facts: Facts, windows: WindowsFacts, request: Request) -> Pred
     if others:
         who = ", ".join(map(str, others))
         return Prediction(request.name, "asks", False, f"everybody on its console hears it, also {who}")
-    return _console_event(windows, request)
+    return _console_event(facts, windows, request)
 
 
 # --------------------------------------------------------------------------- the forecast as a whole

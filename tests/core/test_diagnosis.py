@@ -11,7 +11,7 @@ from endtask._plan import make_policy, respawn_watch
 from endtask._record import replace
 from endtask._requests import parse_request, with_consent
 from endtask._why import explain
-from endtask.model import Facts, Forecast, PidRef, Receipt, Seen, Service, Window, WindowsFacts
+from endtask.model import Facts, Forecast, PidRef, Receipt, Receiver, Seen, Service, Window, WindowsFacts
 
 CLOSED = (Receipt("WM_CLOSE", "delivered"),)
 MAIN = Window(1, "main", "App", visible=True)
@@ -241,6 +241,25 @@ def test_event_that_ends_cpython_at_once_is_explained() -> None:
     found = [predict_windows(python, parse_request(w, signals=False)) for w in ("ctrl-c", "ctrl-break", "ctrl-close")]
     assert [p.certain for p in found] == [True, False, False]
     assert all("dies at once" in p.because for p in found[1:])
+
+
+def test_console_event_is_heard_by_a_receiver() -> None:
+    """It has a handler for all of them, unless it was told otherwise; a stop event alone only makes one likely."""
+    windows = WindowsFacts("console", runtime="cpython", console="none", receiver=True)
+    python = Facts(PidRef(12, "1"), "python.exe", windows=windows)
+    for state in ("running", "silent", "refused", "unusable"):
+        talks = replace(python, receiver=Receiver(state))
+        found = [
+            predict_windows(talks, parse_request(w, signals=False)) for w in ("ctrl-c", "ctrl-break", "ctrl-close")
+        ]
+        assert {p.answer for p in found} == {"asks"}
+        if state != "unusable":
+            assert {p.because for p in found} == {"its receiver hears it, unless it was told not to"}
+            assert not any(p.certain for p in found)
+    (listens,) = [predict_windows(python, parse_request("ctrl-break", signals=False))]
+    assert listens.because.startswith(
+        "it listens to endtask's stop event, so it may have a handler for this too; CPython"
+    )
 
 
 def test_service_with_dependents_is_refused() -> None:

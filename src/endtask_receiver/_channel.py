@@ -34,30 +34,33 @@ A transport (`_channel_posix`, the pipe of Windows) makes one `Channel`, and doe
 - at the end: `channel.close()`, one more attempt to send to everybody, then close all.
   In a forked child: `channel.forget()`.
 
+Decision: a notice takes another way than its request, and the request is faster: the handler of a signal runs before our thread has read a line (10 of 12, measured).
+So who looks at a request for the first time waits until the thread has been round once: 0.1 ms, `SETTLE_S` at most, and only while somebody talks to us.
+Rejected: that the requester waits for `noted`; it would wait for every program that hangs.
+
 `wake` is called from any thread, also from a signal handler; it must neither wait nor raise.
 """
 
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock, get_ident
 
-from endtask_receiver._channel_lines import clean, encode, left_of, line_of, seconds
-from endtask_receiver._request import StopRequest
+from endtask_receiver._channel_lines import clean, line_of, seconds
+from endtask_receiver._channel_talk import OUT_MAX, VERSION, Conversation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable
 
-    from endtask_receiver._request import News
+    from endtask_receiver._request import News, StopRequest
     from endtask_receiver._stop import Stop
 
-LINE_MAX = 4096  # bytes, with the newline
-LINES_MAX = 64  # that are looked at in a second
-OUT_MAX = 16384  # bytes that wait for a requester that does not read
 PEERS_MAX = 8
 NEWS_MAX = 256  # that wait for the thread that sends them
 PACE_S = 0.02  # between two of those of which only the latest counts: programs tell their progress in loops
-VERSION = 1
+SETTLE_S = 0.05
 
 _LATEST = ("tell", "shield", "need")
 NOT_ALLOWED = "only the same user and root may ask"
@@ -78,6 +81,12 @@ class Channel:
         self._wake = wake
         self._pid = os.getpid()
         self._woken = False
+        self._server = 0  # the thread that does all this
+        self._settled: float | None = None  # the request whose notice was waited for, by its time
+        self._rounds: tuple[list[LockType], list[LockType]] = (
+            [],
+            [],
+        )  # who waits for the end of the next round, and of this one
         self._announced: list[float] = []  # when the requests were heard that everybody knows of
         self._news: list[News | str] = []  # that nobody was told; a word stands for the latest of its kind
         self._latest: dict[str, News] = {}
@@ -85,6 +94,7 @@ class Channel:
         self._next: dict[str, float] = {}  # when the next one of a kind may be told
         stop.add_waker(self._ring)
         stop._listeners.append(self._on_news)
+        stop._settle = self.settle
 
     # ------------------------------------------------------------------ from any thread, or a handler
 
@@ -104,6 +114,23 @@ class Channel:
             self._news.append(news)
             self._ring()
 
+    def settle(self) -> None:
+        """Wait until what was said before the latest request has been read; once for each, a moment at most."""
+        stop = self._stop
+        requests = [*stop._first[:1], *stop._counted[-1:]]
+        if not requests or not self.conversations or get_ident() == self._server:
+            return
+        request = max(requests, key=lambda each: each.at)
+        if request.at == self._settled or request.pid is not None or request.reason:
+            return
+        self._settled = request.at
+        if stop._clock() - request.at < SETTLE_S:
+            mine = allocate_lock()
+            mine.acquire()
+            self._rounds[0].append(mine)
+            self._wake()
+            mine.acquire(timeout=SETTLE_S)
+
     # ------------------------------------------------------------------ from the transport, one thread at a time
 
     def open(self, pid: int | None, uid: int | None, refuse: str = "") -> Conversation | None:
@@ -117,6 +144,7 @@ class Channel:
         Returns:
             The conversation; None if there are too many.
         """
+        self._server = get_ident()
         new = Conversation(self, pid, uid)
         if refuse:
             new._say({"endtask": VERSION, "refused": {"text": clean(refuse)}})
@@ -127,7 +155,7 @@ class Channel:
         self.pump()  # what is known now is not new for it
         self.conversations = (*self.conversations, new)
         new._say({"endtask": VERSION, "hello": self._hello()})
-        request = self._stop.request
+        request = self._first()
         if request is not None and request.at in self._announced:  # else it came just now, and everybody hears of it
             new._say({"heard": self._heard(request)})
         if "tell" in self._latest:
@@ -141,24 +169,42 @@ class Channel:
             last: Whether this is the last time: nothing is put off.
         """
         self._woken = False  # first: what comes from now on wakes us again
-        first = self._stop.request
+        self._server = get_ident()
+        first = self._first()
         for request in (first, *tuple(self._stop._counted)):  # one that was refused at once is no first one any more
             if request is not None and request.at not in self._announced:
                 self._know(request)
                 self._say({"heard": self._heard(request)})
         now = self._stop._clock()
         later: list[News | str] = []
-        while self._news:
+        room = OUT_MAX // 2  # more is said when this is sent, so that only who does not read is left behind
+        while self._news and (room > 0 or last):
             entry = self._news.pop(0)
             if not isinstance(entry, str):
-                self._say(line_of(entry))
+                room -= self._say(line_of(entry), last=last)
             elif now < self._next.get(entry, now) and not last:
                 later += [entry] if entry not in later else []
             elif self._latest[entry] is not self._sent.get(entry):  # else it has gone already, with an earlier word
                 self._sent[entry] = self._latest[entry]
                 self._next[entry] = now + PACE_S
-                self._say(line_of(self._sent[entry]))
+                room -= self._say(line_of(self._sent[entry]), last=last)
+        if self._news:
+            self._ring()
         self._news[:0] = later
+        self._end_round()
+
+    def _end_round(self) -> None:
+        """Let go on who has waited for a whole round: what was there when it came has been read before this `pump`."""
+        coming, here = self._rounds
+        while here:
+            here.pop().release()
+        while coming:
+            here.append(coming.pop())
+        if here:
+            self._wake()
+
+    def _first(self) -> StopRequest | None:
+        return next(iter(self._stop._first[:1]), None)
 
     def due_s(self) -> float | None:
         """Return in how many seconds there is something to say that was put off, None if nothing was."""
@@ -181,25 +227,28 @@ class Channel:
         self._stop.remove_waker(self._ring)
         if self._on_news in self._stop._listeners:
             self._stop._listeners.remove(self._on_news)
+        self._stop._settle = None
+        for each in (*self._rounds[0], *self._rounds[1]):
+            each.release()
+        self._rounds = ([], [])
 
     def _know(self, request: StopRequest) -> None:
         self._announced.append(request.at)
         del self._announced[:-128]  # more than the core keeps; after a veto they begin anew
 
-    def _say(self, message: dict[str, object]) -> None:
-        for conversation in self.conversations:
-            conversation._say(message)
+    def _say(self, message: dict[str, object], *, last: bool = False) -> int:
+        """Say something to everybody; return how long it is."""
+        return max((each._say(message, last=last) for each in self.conversations), default=0)
 
     def _hello(self) -> dict[str, object]:
         stop = self._stop
         state = "ending" if stop.ending else "hurry" if stop.hurry else "asked" if stop.asked else "running"
-        left_s = None if stop.deadline is None else seconds(stop.left())
         return {
             "pid": self._pid,
             "name": clean(stop.name),
             "grace_s": seconds(stop.grace_s),
             "state": state,
-            "left_s": left_s,
+            "left_s": self._left_s(),
         }
 
     def _heard(self, request: StopRequest) -> dict[str, object]:
@@ -208,162 +257,9 @@ class Channel:
             "name": clean(request.name),
             "channel": clean(request.channel),
             "ago_s": seconds(stop._clock() - request.at),
-            "left_s": seconds(stop.left()),
+            "left_s": self._left_s(),
         }
 
-
-class Conversation:
-    """With one requester.
-
-    Attributes:
-        out: What waits to be sent.
-        over: Whether the connection is to be closed, after one attempt to send what is in `out`.
-        pid: Of the requester, None if the system does not tell.
-        uid: Of the requester, None if the system does not tell.
-        why: Why it is over, in words; empty if it is not, or just ended.
-    """
-
-    def __init__(self, channel: Channel, pid: int | None, uid: int | None) -> None:
-        self.out = bytearray()
-        self.over = False
-        self.pid = pid
-        self.uid = uid
-        self.why = ""
-        self._channel = channel
-        self._stop = channel._stop
-        self._rest = b""
-        self._greeted = False
-        self._needs = False  # it was told that more time is needed, and has not answered
-        self._notice: StopRequest | None = None
-        self._second = 0.0  # when the lines began that are counted
-        self._lines = 0
-
-    # ------------------------------------------------------------------ from the transport
-
-    def feed(self, data: bytes) -> None:
-        """Take what the requester has sent. It never raises."""
-        if self.over:
-            return
-        *lines, rest = (self._rest + data).split(b"\n")
-        self._rest = rest
-        for line in lines:
-            if len(line) >= LINE_MAX or not self._in_time():
-                self._shut("it sends too much")
-            elif not self._take(line):
-                self._shut("it sends what is no line of ours")
-            if self.over:
-                return
-        if len(rest) >= LINE_MAX:
-            self._shut("it sends too much")
-
-    def sent(self, count: int) -> None:
-        """Forget what is gone."""
-        del self.out[:count]
-
-    def lost(self) -> None:
-        """End it: the connection is closed. What was asked stays asked. More than once is allowed."""
-        self.over = True
-        channel = self._channel
-        channel.conversations = tuple(each for each in channel.conversations if each is not self)
-        if self._notice is not None:
-            self._stop._unnoticed(self._notice)
-            self._notice = None
-
-    # ------------------------------------------------------------------ what is said
-
-    def _say(self, message: dict[str, object]) -> None:
-        if self.over:
-            return
-        line = encode(message)
-        if len(self.out) + len(line) > OUT_MAX:
-            self._shut("it does not read")
-            return
-        self._needs = self._needs or "need" in message
-        self.out += line
-
-    def _shut(self, why: str) -> None:
-        self.why = why
-        self.over = True
-        self.out.clear()
-        self._rest = b""
-
-    # ------------------------------------------------------------------ what is heard
-
-    def _in_time(self) -> bool:
-        """Count a line; say whether it is one too many."""
-        now = self._stop._clock()
-        if now - self._second >= 1.0:
-            self._second, self._lines = now, 0
-        self._lines += 1
-        return self._lines <= LINES_MAX
-
-    def _take(self, line: bytes) -> bool:
-        """Do what a line says; return whether it is one of ours."""
-        try:
-            import json  # only who is spoken to needs it
-        except ImportError:  # the program has left the files of Python behind: chroot(2), or another user now
-            return False
-        try:
-            message = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError):
-            return False
-        if not isinstance(message, dict):
-            return False
-        if not self._greeted:
-            version = message.get("endtask")
-            if isinstance(version, bool) or not isinstance(version, int) or version < VERSION:
-                return False
-            self._greeted = True
-        return all(take(self, message[word]) for word, take in _WORDS.items() if word in message)
-
-    def _on_notice(self, said: object) -> bool:
-        notice = self._request(said, "notice")
-        if notice is None:
-            return False
-        if self._notice is not None:
-            self._stop._unnoticed(self._notice)
-        self._notice = notice
-        self._stop._noticed(notice)
-        self._say({"noted": {"request": notice.name}})
-        return True
-
-    def _on_request(self, said: object) -> bool:
-        request = self._request(said, "channel")
-        if request is not None:
-            self._stop._heard(request)
-        return request is not None
-
-    def _on_granted(self, said: object) -> bool:
-        left_s = left_of(said)
-        if left_s is None:
-            return False
-        if self._needs:  # nobody is given what was not asked for
-            self._needs = False
-            self._stop._granted(self._stop._clock() + left_s, self.pid)
-        return True
-
-    def _on_not_granted(self, said: object) -> bool:
-        self._needs = False
-        return left_of(said) is not None
-
-    def _request(self, said: object, channel: str) -> StopRequest | None:
-        """Return what a notice or a request says, None if it is none."""
-        left_s = left_of(said)
-        if not isinstance(said, dict) or (left_s is None and said.get("left_s") is not None):
-            return None
-        texts = [said.get(key, "") for key in ("reason", "by", "request")]
-        reason, _by, word = texts
-        if not all(isinstance(text, str) for text in texts):
-            return None
-        now = self._stop._clock()
-        name = "CHANNEL" if channel == "channel" else clean(word)
-        deadline = None if left_s is None else now + left_s
-        return StopRequest(now, channel, deadline, name, self.pid, clean(reason), self.uid)
-
-
-_WORDS: dict[str, Callable[[Conversation, object], bool]] = {
-    "notice": Conversation._on_notice,
-    "request": Conversation._on_request,
-    "granted": Conversation._on_granted,
-    "not_granted": Conversation._on_not_granted,
-}
+    def _left_s(self) -> float | None:
+        ends_at = self._stop._ends_at()
+        return None if ends_at is None else seconds(ends_at - self._stop._clock())

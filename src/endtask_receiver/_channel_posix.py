@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from endtask_receiver._channel import Conversation
+    from endtask_receiver._channel_talk import Conversation
     from endtask_receiver._stop import Stop
 
 _READ = 4096  # bytes at a time

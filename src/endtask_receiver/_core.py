@@ -63,6 +63,7 @@ class Core:
         "_notices",
         "_overdue",
         "_refused",
+        "_settle",
         "_shields",
         "_told",
         "_vetoed",
@@ -86,10 +87,12 @@ class Core:
         self.grace_s = grace_s
         self.policy = policy or Policy()
         self.faults = 0
-        self._clock = clock
-        self._end = end
+        self._clock, self._end = clock, end
         self._wakers: list[Callable[[], object]] = []
         self._dying: list[Callable[[], object]] = []  # done before the process ends at once; they do not wait
+        self._settle: Callable[[], object] | None = (
+            None  # waits a moment for what belongs to the request and takes another way
+        )
         self._forget()
 
     def _forget(self) -> None:
@@ -109,8 +112,7 @@ class Core:
         self._notices: list[StopRequest] = []  # of requests that have not come yet; never changed in place
         self._extra_s = 0.0
         self._overdue = self._vetoed = False
-        self._counting = allocate_lock()
-        self._latch = _closed_latch()
+        self._counting, self._latch = allocate_lock(), _closed_latch()
 
     # ------------------------------------------------------------------ hearing: any thread, any moment, never raises
 
@@ -122,13 +124,14 @@ class Core:
             echo: Asked once, while requests are counted one after another: is this the same request, heard by another ear of ours?
         """
         request = self._explained(request)
-        if not self._first:
-            self._first.append(request)
-        new = not self.asked
-        self.asked = True
-        _open(self._latch)
-        if new:
-            self._wake()
+        if echo is None or not self._vetoed:  # else it may be what was refused: nobody is woken until that is clear
+            if not self._first:
+                self._first.append(request)
+            new = not self.asked
+            self.asked = True
+            _open(self._latch)
+            if new:
+                self._wake()
         self._in_turn(lambda: self._take(request, echo))
 
     def _tick(self) -> None:
@@ -138,7 +141,7 @@ class Core:
     def _due_s(self) -> float | None:
         """Return the seconds until `_tick` has something to do, None if that depends on others."""
         now, moments = self._clock(), []
-        deadline = self.deadline
+        deadline = self._ends_at()
         if deadline is not None and not self._overdue:
             moments.append(deadline)
         if self._held:
@@ -160,14 +163,15 @@ class Core:
         """Count one request (only in turn)."""
         if echo is not None and echo():
             self._last_s = request.at  # what comes with it in one burst is no second request
-            if self._vetoed:
-                self._refuse()  # an echo of what was refused already
+            if self._vetoed and self._first:
+                self._refuse()  # an echo of what was refused meanwhile
             return
         request = self._explain(request)
-        if not self._first and request is not self._refused:  # a veto came in between, of an earlier one
+        if not self._first and request is not self._refused:  # after a veto of an earlier one
             self._first.append(request)
             self.asked = True
             _open(self._latch)
+            self._wake()
         if len(self._log) < _LOG_MAX:
             self._log.append(request)
         if request is self._refused:  # whoever was woken by it has refused it before it was counted
@@ -200,7 +204,7 @@ class Core:
             held, self._held = self._held, []
             for request in held:
                 self._step(request)
-        deadline = self.deadline
+        deadline = self._ends_at()
         if deadline is not None and now >= deadline and not self._overdue:
             self._overdue = True
             self._act(self.policy.overdue, self._first[0])  # only a veto empties it, in its turn
@@ -232,7 +236,7 @@ class Core:
     def _refuse(self) -> None:
         """Go back to the beginning, but for the count (only in turn)."""
         self._vetoed = True
-        self._refused = self.request
+        self._refused = self._first[0] if self._first else None
         self._first.clear()
         self._claims.clear()
         self._told, self._extra_s, self._overdue = None, 0.0, False
@@ -242,7 +246,7 @@ class Core:
     # ------------------------------------------------------------------ what a requester says besides: any thread, never raises
 
     def _noticed(self, notice: StopRequest) -> None:
-        """Take a notice: this is what belongs to a request that comes, or has just come, by another way."""
+        """Take what belongs to a request that comes, or has just come, by another way."""
         self._in_turn(lambda: self._file(notice))
 
     def _unnoticed(self, notice: StopRequest) -> None:
@@ -298,12 +302,7 @@ class Core:
         return StopRequest(request.at, request.channel, deadline, request.name, notice.pid, notice.reason, notice.uid)
 
     def _claim(self, who: int | None, deadline: float) -> None:
-        """Note until when somebody waits; the earliest of all counts (only in turn).
-
-        Args:
-            who: Its pid. What it says replaces what it said before; None: nobody knows who, and it only gets earlier.
-            deadline: On our clock.
-        """
+        """Note until when somebody waits, by its pid; the earliest counts. What it says replaces what it said before; if nobody knows who, it only gets earlier (only in turn)."""
         claims = self._claims
         if who is None or (who not in claims and len(claims) >= _LOG_MAX):
             who, deadline = None, min(deadline, claims.get(None, deadline))
@@ -327,6 +326,8 @@ class Core:
     @property
     def request(self) -> StopRequest | None:
         """The first request, None as long as nobody has asked."""
+        if self._settle is not None:
+            self._settle()
         first = self._first
         return first[0] if first else None
 
@@ -338,13 +339,18 @@ class Core:
     @property
     def deadline(self) -> float | None:
         """When we should be gone, on the monotonic clock; None as long as nobody has asked."""
-        first = self.request
-        if first is None:
+        if self._settle is not None:
+            self._settle()
+        return self._ends_at()
+
+    def _ends_at(self) -> float | None:
+        """Return the deadline as it is known now."""
+        first = self._first[:1]  # a veto may come in between
+        if not first:
             return None
-        told = self._told
-        if told is None:
-            told = first.deadline  # whoever is woken by the request may be here before it is counted
-        return first.at + self.grace_s + self._extra_s if told is None else told
+        # Whoever is woken by the request may be here before it is counted.
+        told = first[0].deadline if self._told is None else self._told
+        return first[0].at + self.grace_s + self._extra_s if told is None else told
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until somebody asks. For any number of threads.

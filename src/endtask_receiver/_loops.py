@@ -100,6 +100,8 @@ async def requests(stop: Stop) -> AsyncIterator[StopRequest]:
     seen = 0
     with Bell(stop) as bell:
         while True:
+            if stop._settle is not None:
+                stop._settle()
             counted = stop._counted[seen:]
             for request in counted:
                 yield request

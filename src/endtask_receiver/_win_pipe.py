@@ -30,13 +30,14 @@ assert sys.platform == "win32"
 import _winapi
 
 from endtask_receiver import _win_calls as calls
-from endtask_receiver._channel import OUT_MAX, PEERS_MAX, Channel
+from endtask_receiver._channel import PEERS_MAX, Channel
+from endtask_receiver._channel_talk import OUT_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from endtask_receiver._channel import Conversation
+    from endtask_receiver._channel_talk import Conversation
     from endtask_receiver._stop import Stop
 
 _BYTES = 4096  # that are read at once

@@ -30,26 +30,27 @@ DATA = os.urandom(20_000)
 class Sender:
     """Another process, which asks us a moment after it was told so."""
 
-    def __init__(self, seed: int, path: str) -> None:
+    def __init__(self, seed: int) -> None:
         self._reader, self._writer = os.pipe()
         target = os.getpid()
         self.pid = os.fork()
         if not self.pid:
             os.close(self._writer)
             chance = random.Random(seed)
-            while os.read(self._reader, 1):
+            for line in open(self._reader):  # noqa: SIM115  # until we end
                 end = time.perf_counter() + chance.random() * 200e-6
                 while time.perf_counter() < end:
                     pass
                 way = chance.choice((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, None))
                 if way is None:
-                    talk(path, leave=chance.random() < 0.5)
+                    talk(line.strip(), leave=chance.random() < 0.5)
                 else:
                     os.kill(target, way)
             os._exit(0)
 
-    def arm(self) -> None:
-        os.write(self._writer, b".")
+    def arm(self, path: str) -> None:
+        """Have us asked; *path* is that of our socket."""
+        os.write(self._writer, path.encode() + b"\n")
 
     def close(self) -> None:
         os.close(self._writer)
@@ -152,14 +153,12 @@ def main() -> None:
     """Do the rounds and print what was wrong; nothing is good."""
     rounds, seed = int(sys.argv[1]), int(sys.argv[2])
     chance = random.Random(seed)
-    with listen() as stop:
-        path = stop.ears[-1].partition(": ")[2]  # the same in all rounds
-    sender = Sender(seed, path)
+    sender = Sender(seed)
     things = Things()
     for turn in range(rounds):
         kind = chance.choice(things.kinds)
         with listen() as stop:
-            sender.arm()
+            sender.arm(stop.ears[-1].partition(": ")[2])
             kind(stop)
             noticed = stop.wait(LIMIT_S)
         # Both ears have said what they heard: they are closed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -11,19 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endtask_receiver import News, Policy, Stop, StopRequest
-from endtask_receiver._channel import (
-    LINE_MAX,
-    LINES_MAX,
-    NEWS_MAX,
-    NOT_ALLOWED,
-    OUT_MAX,
-    PACE_S,
-    PEERS_MAX,
-    Channel,
-    Conversation,
-)
+from endtask_receiver import News, Policy, Stop, StopRequest, _channel
+from endtask_receiver._channel import NEWS_MAX, NOT_ALLOWED, PACE_S, PEERS_MAX, Channel
 from endtask_receiver._channel_lines import TEXT_MAX, clean, encode
+from endtask_receiver._channel_talk import LINE_MAX, LINES_MAX, OUT_MAX, Conversation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -290,7 +282,86 @@ def test_news_that_nobody_sends_are_bounded_and_a_veto_is_not_lost(bench: Bench)
         bench.stop._say(News(turn, kind="cleanup"))
     bench.stop.veto("no")
     assert len(bench.channel._news) == NEWS_MAX + 1
-    assert talk.words()[-1] == "veto"
+    words = [word for _ in range(100) for word in talk.words()]
+    assert (len(words), words[-1]) == (NEWS_MAX + 3, "veto")
+
+
+def test_who_reads_is_told_all_of_a_burst(bench: Bench) -> None:
+    """More than may wait for it: piece by piece, as it is sent."""
+    talk = bench.connect()
+    talk.words()
+    for turn in range(200):
+        bench.stop._say(News(turn, kind="cleanup", text="x" * 400))
+    wakes, told = bench.wakes, 0
+    while told < 200:
+        told += len(talk.words())
+    assert bench.wakes > wakes, "it goes on by itself"
+    assert not talk.conversation.over
+
+
+def test_the_last_words_are_told_however_many_they_are(bench: Bench) -> None:
+    """What the system takes of them is its affair."""
+    talk = bench.connect()
+    talk.words()
+    for turn in range(200):
+        bench.stop._say(News(turn, kind="cleanup", text="x" * 400))
+    bench.channel.close()
+    assert talk.conversation.out.count(b"\n") == 200
+
+
+def test_who_looks_at_a_request_waits_for_its_notice(bench: Bench) -> None:
+    """The notice was sent before the signal, and the signal was faster."""
+    talk = bench.connect(4711)
+    bench.channel._server = 0  # the transport is another thread
+    rounds: list[str] = []
+
+    def transport() -> None:
+        if not rounds:
+            rounds.append("read")
+            bench.channel._server = -1
+            talk.notice(5.0)
+            bench.channel.pump()
+            bench.channel.pump()
+            bench.channel._server = 0
+
+    bench.signal()
+    bench.channel._wake = lambda: threading.Thread(target=transport).start()
+    request = bench.stop.request
+    assert request is not None
+    assert (request.reason, bench.stop.deadline) == ("deploy 12", 105.0)
+
+
+def test_it_waits_a_moment_at_most_and_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread may be held up; and most requests have no notice."""
+    bench.connect(4711)
+    bench.channel._server = 0
+    monkeypatch.setattr(_channel, "SETTLE_S", 0.001)
+    bench.signal()
+    for _ in range(3):
+        assert bench.stop.left() == 10.0
+    assert len(bench.channel._rounds[0]) == 1
+    bench.signal("SIGINT", 1)
+    assert bench.stop.request is not None
+    assert len(bench.channel._rounds[0]) == 2
+    bench.channel.close()
+    assert bench.channel._rounds == ([], [])
+
+
+def test_nobody_waits_for_what_cannot_come(bench: Bench) -> None:
+    """Without a conversation, in the thread that would have to read it, for what tells its own story, for what was long ago."""
+    bench.channel._server = 0
+    bench.signal()
+    assert bench.stop.left() == 10.0
+    talk = bench.connect(4711)
+    bench.signal("SIGINT", 1)
+    assert bench.stop.left() == 9.0, "this thread is the transport"
+    bench.clock.now += 1
+    bench.channel._server = 0
+    assert bench.stop.left() == 8.0, "that was long ago"
+    bench.clock.now += 1
+    talk.say(request={"left_s": 3})
+    assert bench.stop.left() == 3.0
+    assert bench.channel._rounds == ([], [])
 
 
 def test_what_was_heard_is_told_before_the_refusal(bench: Bench) -> None:

@@ -121,6 +121,33 @@ def test_a_whole_conversation() -> None:
         program.ends(0)
 
 
+@pytest.mark.parametrize("how", ["stop.wait()", "while not stop: pass", "asyncio.run(aio.wait(stop))"])
+def test_a_request_that_overtakes_its_notice_is_known_with_it(how: str) -> None:
+    """The signal is sent right after the notice, and is faster; who looks at it sees what belongs to it all the same."""
+    code = f"""
+        import asyncio
+        from endtask_receiver import listen, aio, Policy
+        with listen(policy=Policy(steps=["ask"], window_s=0.0)) as stop:
+            for turn in range(10):
+                print("ready")
+                {how}
+                print(stop.request.reason, 8 < stop.left() <= 9)
+                stop.veto("once more")
+    """
+    with Program(code) as program:
+        with_all = 0
+        for turn in range(10):
+            program.expect("ready")
+            with Requester(program.pid) as requester:
+                requester.until("hello")
+                requester.say(notice={"left_s": 9, "request": "TERM", "reason": f"deploy {turn}", "by": "a test"})
+                program.send()
+                with_all += program.line() == f"deploy {turn} True"
+                requester.until("veto")
+        assert with_all >= 8  # a busy machine may need longer than it waits
+        program.ends(0)
+
+
 def test_a_request_by_the_channel_ends_a_program() -> None:
     """No signal is needed. Its status is 0: no signal has ended it."""
     with waiting("stop.finish()") as program:

@@ -41,7 +41,7 @@ def test_listening_loads_what_signals_need() -> None:
         "import signal, enum; before |= set(sys.modules); import endtask_receiver; endtask_receiver.listen({}).close()"
     )
     without = ("_finish", "_fork", "_posix", "_watcher")
-    channel = ("_channel", "_channel_lines", "_channel_place", "_channel_posix")
+    channel = ("_channel", "_channel_lines", "_channel_talk", "_channel_place", "_channel_posix")
     for word, wanted, others in (
         ("channel=False", without, {"select", "fcntl", "__future__"}),
         ("", without + channel, {"select", "fcntl", "__future__", "_socket", "atexit"}),

@@ -227,6 +227,42 @@ def test_more_time_of_the_requester_is_the_requesters_to_give(stop: Stop) -> Non
     assert stop.left() == 12
 
 
+# ---------------------------------------------------------------- echoes of what was refused
+
+
+def test_the_echo_of_a_request_that_was_refused_wakes_nobody(stop: Stop, clock: Clock) -> None:
+    """The watching thread may be late: whoever waits again goes on waiting, for the next one."""
+    stop._heard(StopRequest(clock.now, "signal"))
+    assert stop.veto("no")
+    wakes: list[int] = []
+    stop.add_waker(lambda: wakes.append(1))
+    latch = stop._latch
+    stop._heard(StopRequest(clock.now, "signal"), lambda: True)
+    assert (stop.asked, stop.request, wakes) == (False, None, [])
+    assert latch is stop._latch
+    assert latch.locked()
+    clock.now += 1
+    stop._heard(StopRequest(clock.now, "signal"), lambda: False)
+    assert (stop.asked, stop.hurry) == (True, True)
+    assert wakes
+    assert not latch.locked()
+
+
+def test_an_echo_that_meets_the_refusal_is_refused_with_it(stop: Stop, clock: Clock) -> None:
+    """It had been taken for a request when the veto came."""
+    request = StopRequest(clock.now, "signal")
+    stop._heard(request)
+
+    def echo() -> bool:
+        stop._refuse()
+        stop._first.append(request)
+        stop.asked = True
+        return True
+
+    stop._heard(StopRequest(clock.now, "signal"), echo)
+    assert (stop.asked, stop.request) == (False, None)
+
+
 # ---------------------------------------------------------------- shields
 
 

@@ -319,14 +319,8 @@ def _succeeds(
     because = _likeness(backend, ready, origin, row, name, on_port=on_port)
     if not because:
         return None
-    try:
-        pin = backend.pin(row.pid)
-    except OsCallError:
-        return None  # ignored: it has gone again, and the next look finds the one after it, or it may not be held
-    ref: PidRef = pin.ref
-    gone = backend.exited(pin)
-    pin.close()
-    if gone:
+    ref = _identity(backend, row)
+    if ref is None:
         return None
     manager = origin.manager
     if manager is not None:
@@ -335,3 +329,18 @@ def _succeeds(
     by = called(row.ppid, backend.short_name(row.ppid) or "")
     how = f"stop {row.ppid} first: `endtask stop {row.ppid}`" if row.ppid > 1 else ""
     return Respawn(ref, name, by, how, at_s, because)
+
+
+def _identity(backend: Backend, row: Row) -> PidRef | None:
+    """Return who a newcomer is, None if it has gone again: then the next look finds the one after it."""
+    try:
+        pin = backend.pin(row.pid)
+    except GoneError:
+        return None
+    except OsCallError:  # no descriptor is free, or it may not be held: it is there all the same
+        again = backend.row(row.pid)
+        there = again is not None and again.start == row.start and again.state not in ("Z", "X")
+        return PidRef(row.pid) if there else None
+    ref, gone = pin.ref, backend.exited(pin)
+    pin.close()
+    return None if gone else ref

@@ -489,6 +489,36 @@ LIVES: dict[str, Life] = {
         what=("pid=target",),
         keep=("app",),
     ),
+    "a successor that no descriptor is free for": Life(
+        111596,
+        World(race=0.0, processes=36, forks=150, sweep="cgroup-freeze", capacity=4),
+        ours=(
+            Spec(
+                "supervisord",
+                restart_s=0.001,
+                restarts=3,
+                children=(
+                    Spec(
+                        "target",
+                        children=(
+                            Spec("db", children=(Spec("db", children=(Spec("name with space"),)),)),
+                            Spec(
+                                "db",
+                                children=(
+                                    Spec("db", children=(Spec("db"), Spec("worker"))),
+                                    Spec("job", children=(Spec("web"),)),
+                                ),
+                            ),
+                            Spec("a-name-longer-than-fifteen"),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        before_s=0.0,
+        what=("pid=target",),
+        options=(("watch_s", 3.0),),
+    ),
 }
 
 

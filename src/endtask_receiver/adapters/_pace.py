@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from endtask_receiver._request import StopRequest
     from endtask_receiver._stop import Stop
 
 RESERVE_S = 1.0
@@ -92,16 +93,17 @@ class Pace:
 
     def _follow(self) -> bool:
         """Follow one request to its end; return False if it was refused."""
+        request = self._stop.request
         self._asked()
-        if self._wait(lambda: left_to_drain(self._stop, self._reserve_s)):
+        if self._wait(request, lambda: left_to_drain(self._stop, self._reserve_s)):
             self._cut()
-            if self._wait(self._stop.left):
+            if self._wait(request, self._stop.left):
                 self._over()
-        return self._closed or self._stop.asked
+        return self._closed or self._stop.request is request
 
-    def _wait(self, left: Callable[[], float]) -> bool:
+    def _wait(self, request: StopRequest | None, left: Callable[[], float]) -> bool:
         """Wait until nothing is left; return False if nobody waits for that any more: closed, or the request was refused."""
-        while not self._closed and self._stop.asked:
+        while not self._closed and self._stop.request is request:
             seconds = left()
             if seconds <= 0:
                 return True

@@ -65,7 +65,10 @@ def pool(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("pool", "number"),
+    [("prefork", signal.SIGTERM), ("prefork", signal.SIGINT), ("threads", signal.SIGINT), ("solo", signal.SIGTERM)],
+)
 def test_tasks_that_run_are_finished(gate: Gate, pool: str, number: signal.Signals) -> None:
     """Ctrl+C too, which a terminal sends to the pool's processes as well."""
     with Worker(gate, pool, tasks=RUNNING[pool]) as worker:

@@ -196,6 +196,7 @@ class Job:
     """
 
     __slots__ = (
+        "ask_ends",
         "blocked",
         "cancelled",
         "deadline",
@@ -235,6 +236,7 @@ class Job:
         self.deadline = 0.0
         self.step = -1
         self.step_ends = 0.0
+        self.ask_ends = 0.0
         self.rest_at: float | None = None
         self.watch_until = 0.0
         self.settled_at = 0.0
@@ -361,6 +363,7 @@ class Job:
         self.extended_s += more_s
         self.deadline += more_s
         self.step_ends += more_s
+        self.ask_ends += more_s
         if self.rest_at is not None and self.target.concerns_us:
             self.rest_at += more_s
         return more_s
@@ -465,12 +468,12 @@ class Job:
             return []
         if now >= self.deadline:
             return self._settle(now)
+        over = now >= self.step_ends and self.step + 1 < len(self.policy.steps)
+        if over and self._is_forced(self._due(now)):
+            return self._next_step(now)  # whatever a look would show, and it may take its time
         if self.rest_at is not None and now >= self.rest_at:
             self.rest_at = None
             return self._ask(self._open())
-        over = now >= self.step_ends and self.step + 1 < len(self.policy.steps)
-        if over and self.policy.steps[self.step + 1].request.forced:
-            return self._next_step(now)  # whatever a look would show, and it may take its time
         if self._is_force_near(now):
             self.look_at = None
         if (over and self._sees()) or (self.look_at is not None and now >= self.look_at):
@@ -479,10 +482,20 @@ class Job:
 
     def _is_force_near(self, now: float) -> bool:
         """Whether the next step is force, and so near that a look at a program which does not answer would hold it up."""
+        index = self._due(now + LOOK_S)
+        return self._is_forced(index) and (index > self.step + 1 or self.step_ends - now < LOOK_S)
+
+    def _due(self, now: float) -> int:
+        """Return which step is next: not a rung of `ask` when the time of `ask` is over, because others that did not answer have held up the rungs before."""
         index = self.step + 1
-        return (
-            index < len(self.policy.steps) and self.policy.steps[index].request.forced and self.step_ends - now < LOOK_S
-        )
+        while (
+            index < len(self.policy.steps) and self.policy.steps[index].request.kind == "ask" and now >= self.ask_ends
+        ):
+            index += 1
+        return index
+
+    def _is_forced(self, index: int) -> bool:
+        return index < len(self.policy.steps) and self.policy.steps[index].request.forced
 
     def looked(self, now: float, *, blocked: bool) -> list[Action]:
         """The look that `Look` asked for is done.
@@ -504,7 +517,7 @@ class Job:
 
         A target that has said in a conversation that it is ending has no need of another way to be asked the same; what a plan names itself is sent.
         """
-        index = self.step + 1
+        index = self._due(now)
         only_force = self.blocked or self.vetoed or self._ends_by_itself()
         while index < len(self.policy.steps):
             request = self.policy.steps[index].request
@@ -533,10 +546,13 @@ class Job:
             self.step_ends = self.started_at + begins + self.extended_s
             self.look_at = None
             return []
+        if self.current is None or self.current.kind != "ask":
+            self.ask_ends = now + self._ask_s(index)
         self.step = index
         self.look_at = None
         last = index == len(self.policy.steps) - 1
-        self.step_ends = self.deadline if last else min(now + (ends - begins), self.deadline)
+        limit = min(self.deadline, self.ask_ends) if request.kind == "ask" else self.deadline
+        self.step_ends = limit if last else min(now + (ends - begins), limit)
         self.rest_at = None
         if sweeps(request):
             return [Force()]
@@ -558,6 +574,15 @@ class Job:
             self.rest_at = now + (min(alone_s, SHELL_ALONE_S) if self.target_is_shell else alone_s)
             return self._ask([target])
         return self._ask([target, *others])
+
+    def _ask_s(self, index: int) -> float:
+        """Return how long all rungs of `ask` from *index* on take together."""
+        rungs = 0.0
+        for request, begins, ends in self.policy.schedule()[index:]:
+            if request.kind != "ask":
+                break
+            rungs += ends - begins
+        return rungs
 
     def _sees(self) -> bool:
         """Whether a look can show what the current request has led to."""

@@ -236,3 +236,22 @@ def test_who_has_heard_in_a_conversation_needs_no_other_way_to_be_asked() -> Non
     story.job.listens(story.job.target)
     assert story.until(7.9) == []
     assert story.until(8.0) == ["force @8"]
+
+
+def test_who_is_late_with_a_request_is_in_time_with_force() -> None:
+    """Others that do not answer may hold up the second rung; force comes when the plan says it."""
+    story = Story(GUI, force_after_s=3)
+    assert story.began == ["WM_CLOSE 10"]
+    story.job.tick(BEGIN + 2.5)
+    assert words(story.job.looked(BEGIN + 2.5, blocked=False)) == ["WM_ENDSESSION 10"]
+    assert story.until(4) == ["force @3"]
+
+
+def test_request_whose_time_has_gone_by_is_left_out() -> None:
+    """When its turn comes at last and force is due, force it is, without a look and without one more question."""
+    story = Story(GUI, force_after_s=3)
+    assert words(story.job.tick(BEGIN + 3.1)) == ["force"]
+    story = Story(GUI, force_after_s=3)
+    assert story.until(1.2) == []
+    assert words(story.job.tick(BEGIN + 2.9)) == ["look"]
+    assert words(story.job.looked(BEGIN + 3.1, blocked=False)) == ["force"]

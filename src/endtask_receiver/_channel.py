@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 LINE_MAX = 4096  # bytes, with the newline
 LINES_MAX = 64  # that are looked at in a second
 OUT_MAX = 16384  # bytes that wait for a requester that does not read
+LAST_MAX = 262144  # the same for the last words, after which there is no next time
+PATIENCE_S = 1.0  # so long the news wait for a requester whose bytes are that many; then it does not read
 PEERS_MAX = 8
 NEWS_MAX = 256  # that wait for the thread that sends them
 PACE_S = 0.02  # between two of those of which only the latest counts: programs tell their progress in loops
@@ -148,22 +150,35 @@ class Channel:
                 self._say({"heard": self._heard(request)})
         now = self._stop._clock()
         later: list[News | str] = []
-        while self._news:
+        while self._news and (last or self._room(now)):
             entry = self._news.pop(0)
             if not isinstance(entry, str):
-                self._say(line_of(entry))
+                self._say(line_of(entry), last=last)
             elif now < self._next.get(entry, now) and not last:
                 later += [entry] if entry not in later else []
             elif self._latest[entry] is not self._sent.get(entry):  # else it has gone already, with an earlier word
                 self._sent[entry] = self._latest[entry]
                 self._next[entry] = now + PACE_S
-                self._say(line_of(self._sent[entry]))
+                self._say(line_of(self._sent[entry]), last=last)
         self._news[:0] = later
+
+    def _room(self, now: float) -> bool:
+        """Say whether everybody can be told one more: a burst is sent piece by piece. Who has kept the others waiting for too long is left alone."""
+        for conversation in self.conversations:
+            conversation._look(now)
+        return all(each._full_since is None for each in self.conversations)
 
     def due_s(self) -> float | None:
         """Return in how many seconds there is something to say that was put off, None if nothing was."""
-        moments = [self._next[entry] for entry in tuple(self._news) if isinstance(entry, str) and entry in self._next]
-        return max(0.0, min(moments) - self._stop._clock()) if moments else None
+        now = self._stop._clock()
+        moments = [self._next.get(entry, now) if isinstance(entry, str) else now for entry in tuple(self._news)]
+        if not moments:
+            return None
+        # Whoever has read since gives room: that is an event for the transport.
+        full = [
+            each._full_since + PATIENCE_S for each in self.conversations if each._full_since is not None and each._full
+        ]
+        return max(0.0, min(moments) - now, min(full, default=now) - now)
 
     def close(self) -> None:
         """Say what is left to be said, and hear no more."""
@@ -186,9 +201,9 @@ class Channel:
         self._announced.append(request.at)
         del self._announced[:-128]  # more than the core keeps; after a veto they begin anew
 
-    def _say(self, message: dict[str, object]) -> None:
+    def _say(self, message: dict[str, object], *, last: bool = False) -> None:
         for conversation in self.conversations:
-            conversation._say(message)
+            conversation._say(message, LAST_MAX if last else OUT_MAX)
 
     def _hello(self) -> dict[str, object]:
         stop = self._stop
@@ -237,6 +252,7 @@ class Conversation:
         self._notice: StopRequest | None = None
         self._second = 0.0  # when the lines began that are counted
         self._lines = 0
+        self._full_since: float | None = None  # when there was no room for news
 
     # ------------------------------------------------------------------ from the transport
 
@@ -271,11 +287,24 @@ class Conversation:
 
     # ------------------------------------------------------------------ what is said
 
-    def _say(self, message: dict[str, object]) -> None:
+    @property
+    def _full(self) -> bool:
+        return len(self.out) > OUT_MAX - 2 * LINE_MAX  # one is for the news, the other for answers
+
+    def _look(self, now: float) -> None:
+        """See whether there is room for news; leave it alone if there was none for too long."""
+        if not self._full:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
+        elif now - self._full_since >= PATIENCE_S:
+            self._shut("it does not read")
+
+    def _say(self, message: dict[str, object], most: int = OUT_MAX) -> None:
         if self.over:
             return
         line = encode(message)
-        if len(self.out) + len(line) > OUT_MAX:
+        if len(self.out) + len(line) > most:
             self._shut("it does not read")
             return
         self._needs = self._needs or "need" in message
@@ -285,6 +314,7 @@ class Conversation:
         self.why = why
         self.over = True
         self.out.clear()
+        self._full_since = None
         self._rest = b""
 
     # ------------------------------------------------------------------ what is heard

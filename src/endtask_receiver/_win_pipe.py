@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from endtask_receiver._channel import Conversation
     from endtask_receiver._stop import Stop
 
-_BYTES = 4096  # that are read at once
+_BYTES = 4096  # that are read or written at once
 _CALLERS_MAX = 64  # that are let in in a second: who comes again and again must not keep the application from its work
 # SDDL: protected; SYSTEM, Administrators: all; OWNER RIGHTS (whoever owns it, and no more than this): FILE_GENERIC_READ, FILE_GENERIC_WRITE
 _SECURITY = "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;0x0012019f;;;OW)"
@@ -190,7 +190,10 @@ class _Instance:
                     conversation.sent(length)
                 if not conversation.out:
                     return
-                self._outgoing = _winapi.WriteFile(self._handle, bytes(conversation.out), overlapped=True)[0]
+                piece = bytes(
+                    conversation.out[:_BYTES]
+                )  # what there is room for in the pipe is there also after our end
+                self._outgoing = _winapi.WriteFile(self._handle, piece, overlapped=True)[0]
         except OSError:  # it has gone
             conversation.lost()
 

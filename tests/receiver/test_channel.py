@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from endtask_receiver import News, Policy, Stop, StopRequest
 from endtask_receiver._channel import (
+    LAST_MAX,
     LINE_MAX,
     LINES_MAX,
     NEWS_MAX,
     NOT_ALLOWED,
     OUT_MAX,
     PACE_S,
+    PATIENCE_S,
     PEERS_MAX,
     Channel,
     Conversation,
@@ -290,7 +292,9 @@ def test_news_that_nobody_sends_are_bounded_and_a_veto_is_not_lost(bench: Bench)
         bench.stop._say(News(turn, kind="cleanup"))
     bench.stop.veto("no")
     assert len(bench.channel._news) == NEWS_MAX + 1
-    assert talk.words()[-1] == "veto"
+    while bench.channel._news:
+        words = talk.words()
+    assert words[-1] == "veto"
 
 
 def test_what_was_heard_is_told_before_the_refusal(bench: Bench) -> None:
@@ -749,12 +753,62 @@ def test_who_does_not_read_is_left_alone(bench: Bench) -> None:
         bench.stop.need(1, "x" * 400)
         lines += len(good.heard())
         assert len(deaf.conversation.out) <= OUT_MAX
-    assert lines > 30
+    assert lines > 15
     assert deaf.conversation.why == "it does not read"
     assert bytes(deaf.conversation.out) == b""
     bench.clock.now += 1
     bench.stop.need(2, "the others go on")
     assert good.words() == ["need"]
+
+
+def test_a_burst_of_news_is_told_piece_by_piece(bench: Bench) -> None:
+    """Who reads gets all of it, whatever it is altogether; nothing of it is put off."""
+    talk = bench.connect()
+    bench.signal()
+    talk.heard()
+    steps = [f"step {n} {'x' * 400}" for n in range(200)]
+    for step in steps:
+        bench.stop._say(News(0.1, kind="cleanup", text=step))
+    told: list[str] = []
+    turns = 0
+    while bench.channel.due_s() is not None:
+        assert bench.channel.due_s() == 0
+        turns += 1
+        told += [message["cleanup"]["text"] for message in talk.heard()]
+    assert told == steps
+    assert turns > 5
+    assert not talk.conversation.over
+
+
+def test_a_burst_waits_for_one_that_reads_slowly(bench: Bench) -> None:
+    """So long and no longer: then it does not read, and the others get what is left."""
+    slow, good = bench.connect(1), bench.connect(2)
+    bench.signal()
+    good.heard()
+    for n in range(100):
+        bench.stop._say(News(0.1, kind="cleanup", text=f"step {n} {'x' * 400}"))
+    told = good.words() + good.words()
+    assert bench.channel.due_s() == PATIENCE_S  # or when somebody has read
+    slow.conversation.sent(len(slow.conversation.out))
+    assert bench.channel.due_s() == 0
+    told += good.words()
+    while (due_s := bench.channel.due_s()) is not None:
+        bench.clock.now += due_s
+        told += good.words()
+    assert told == ["cleanup"] * 100
+    assert slow.conversation.why == "it does not read"
+
+
+def test_the_last_words_may_be_many(bench: Bench) -> None:
+    """There is no next time, so they are sent in one piece; that has its bound, too."""
+    talk = bench.connect()
+    bench.signal()
+    talk.heard()
+    for n in range(200):
+        bench.stop._say(News(0.1, kind="cleanup", text=f"step {n} {'x' * 400}"))
+    bench.channel.close()
+    assert bytes(talk.conversation.out).count(b"cleanup") == 200
+    assert len(talk.conversation.out) < LAST_MAX
 
 
 def test_who_may_not_ask_is_told_so_and_nothing_else(bench: Bench) -> None:

@@ -628,6 +628,20 @@ def test_who_never_reads_is_not_waited_for() -> None:
         program.ends(0, "False False 0")
 
 
+def test_all_of_a_long_cleanup_is_heard() -> None:
+    """Two hundred steps in one moment are more than may wait for one who does not read, and this one reads."""
+    with waiting("for n in range(200): stop.cleanup(int, name=f'step {n} ' + 'x' * 200)") as program:
+        program.expect("ready")
+        with Requester(program.pid) as requester:
+            requester.until("hello")
+            program.send()
+            requester.until("heard")
+            steps = [message["cleanup"]["text"].split()[1] for message in requester.rest() if "cleanup" in message]
+        assert steps == [str(n) for n in range(199, -1, -1)]
+        program.expect("'SIGTERM' signal  False")
+        program.ends(0)
+
+
 def test_a_requester_may_be_killed_in_the_middle_of_anything() -> None:
     """Of a line, of a request, of reading: what was asked stays, the rest is nothing."""
     requester = """

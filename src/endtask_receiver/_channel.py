@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import os
 
-from endtask_receiver._channel_lines import clean, encode, left_of, line_of, seconds
+from endtask_receiver._channel_lines import clean, encode, heard_of, hello_of, left_of, line_of
 from endtask_receiver._request import StopRequest
 
 TYPE_CHECKING = False
@@ -66,7 +66,12 @@ NOT_ALLOWED = "only the same user and root may ask"
 
 
 class Channel:
-    """All conversations of one `Stop`."""
+    """All conversations of one process: those of the `Stop` that says who we are, and of others that have joined.
+
+    Attributes:
+        conversations: With whom we talk.
+        stops: Who is asked, the first one being who we are.
+    """
 
     def __init__(self, stop: Stop, wake: Callable[[], object]) -> None:
         """Begin to follow the news.
@@ -76,6 +81,7 @@ class Channel:
             wake: Tells the transport that there is something to send, see the module's docstring.
         """
         self.conversations: tuple[Conversation, ...] = ()
+        self.stops: tuple[Stop, ...] = (stop,)
         self._stop = stop
         self._wake = wake
         self._pid = os.getpid()
@@ -87,6 +93,20 @@ class Channel:
         self._next: dict[str, float] = {}  # when the next one of a kind may be told
         stop.add_waker(self._ring)
         stop._listeners.append(self._on_news)
+
+    def join(self, stop: Stop) -> None:
+        """Have another one hear and say the same: a `listen` within the first one, which has no channel of its own."""
+        stop._listeners.append(self._on_news)
+        self.stops = (*self.stops, stop)
+
+    def leave(self, stop: Stop) -> None:
+        """Undo `join`; nothing happens if it has not joined."""
+        self.stops = tuple(each for each in self.stops if each is not stop)
+        self._forsake(stop)
+
+    def _forsake(self, stop: Stop) -> None:
+        if self._on_news in stop._listeners:
+            stop._listeners.remove(self._on_news)
 
     # ------------------------------------------------------------------ from any thread, or a handler
 
@@ -128,10 +148,10 @@ class Channel:
             return None
         self.pump()  # what is known now is not new for it
         self.conversations = (*self.conversations, new)
-        new._say({"endtask": VERSION, "hello": self._hello()})
+        new._say({"endtask": VERSION, "hello": hello_of(self._stop, self._pid)})
         request = self._stop.request
         if request is not None and request.at in self._announced:  # else it came just now, and everybody hears of it
-            new._say({"heard": self._heard(request)})
+            new._say({"heard": heard_of(self._stop, request)})
         if "tell" in self._latest:
             new._say(line_of(self._latest["tell"]))
         return new
@@ -146,8 +166,9 @@ class Channel:
         first = self._stop.request
         for request in (first, *tuple(self._stop._counted)):  # one that was refused at once is no first one any more
             if request is not None and request.at not in self._announced:
-                self._know(request)
-                self._say({"heard": self._heard(request)})
+                self._announced.append(request.at)
+                del self._announced[:-128]  # more than the core keeps; after a veto they begin anew
+                self._say({"heard": heard_of(self._stop, request)})
         now = self._stop._clock()
         later: list[News | str] = []
         while self._news and (last or self._room(now)):
@@ -164,9 +185,7 @@ class Channel:
 
     def _room(self, now: float) -> bool:
         """Say whether everybody can be told one more: a burst is sent piece by piece. Who has kept the others waiting for too long is left alone."""
-        for conversation in self.conversations:
-            conversation._look(now)
-        return all(each._full_since is None for each in self.conversations)
+        return all([each._look(now) for each in self.conversations])  # noqa: C419  # the patience with each begins now
 
     def due_s(self) -> float | None:
         """Return in how many seconds there is something to say that was put off, None if nothing was."""
@@ -189,42 +208,17 @@ class Channel:
 
     def forget(self) -> None:
         """Drop everything, in a forked child: the conversations are its parent's."""
-        self._unhook()
         self.conversations = ()
+        self._unhook()
 
     def _unhook(self) -> None:
         self._stop.remove_waker(self._ring)
-        if self._on_news in self._stop._listeners:
-            self._stop._listeners.remove(self._on_news)
-
-    def _know(self, request: StopRequest) -> None:
-        self._announced.append(request.at)
-        del self._announced[:-128]  # more than the core keeps; after a veto they begin anew
+        for stop in self.stops:
+            self._forsake(stop)
 
     def _say(self, message: dict[str, object], *, last: bool = False) -> None:
         for conversation in self.conversations:
             conversation._say(message, LAST_MAX if last else OUT_MAX)
-
-    def _hello(self) -> dict[str, object]:
-        stop = self._stop
-        state = "ending" if stop.ending else "hurry" if stop.hurry else "asked" if stop.asked else "running"
-        left_s = None if stop.deadline is None else seconds(stop.left())
-        return {
-            "pid": self._pid,
-            "name": clean(stop.name),
-            "grace_s": seconds(stop.grace_s),
-            "state": state,
-            "left_s": left_s,
-        }
-
-    def _heard(self, request: StopRequest) -> dict[str, object]:
-        stop = self._stop
-        return {
-            "name": clean(request.name),
-            "channel": clean(request.channel),
-            "ago_s": seconds(stop._clock() - request.at),
-            "left_s": seconds(stop.left()),
-        }
 
 
 class Conversation:
@@ -281,9 +275,7 @@ class Conversation:
         self.over = True
         channel = self._channel
         channel.conversations = tuple(each for each in channel.conversations if each is not self)
-        if self._notice is not None:
-            self._stop._unnoticed(self._notice)
-            self._notice = None
+        self._forget_notice()
 
     # ------------------------------------------------------------------ what is said
 
@@ -291,14 +283,15 @@ class Conversation:
     def _full(self) -> bool:
         return len(self.out) > OUT_MAX - 2 * LINE_MAX  # one is for the news, the other for answers
 
-    def _look(self, now: float) -> None:
-        """See whether there is room for news; leave it alone if there was none for too long."""
+    def _look(self, now: float) -> bool:
+        """Say whether there is room for news; leave it alone if there was none for too long."""
         if not self._full:
             self._full_since = None
         elif self._full_since is None:
             self._full_since = now
         elif now - self._full_since >= PATIENCE_S:
             self._shut("it does not read")
+        return not self._full
 
     def _say(self, message: dict[str, object], most: int = OUT_MAX) -> None:
         if self.over:
@@ -311,8 +304,7 @@ class Conversation:
         self.out += line
 
     def _shut(self, why: str) -> None:
-        self.why = why
-        self.over = True
+        self.why, self.over = why, True
         self.out.clear()
         self._full_since = None
         self._rest = b""
@@ -350,17 +342,18 @@ class Conversation:
         notice = self._request(said, "notice")
         if notice is None:
             return False
-        if self._notice is not None:
-            self._stop._unnoticed(self._notice)
+        self._forget_notice()
         self._notice = notice
-        self._stop._noticed(notice)
+        for stop in self._channel.stops:
+            stop._noticed(notice)
         self._say({"noted": {"request": notice.name}})
         return True
 
     def _on_request(self, said: object) -> bool:
         request = self._request(said, "channel")
         if request is not None:
-            self._stop._heard(request)
+            for stop in self._channel.stops[::-1]:  # the innermost first, as with signals
+                stop._heard(request)
         return request is not None
 
     def _on_granted(self, said: object) -> bool:
@@ -369,12 +362,20 @@ class Conversation:
             return False
         if self._needs:  # nobody is given what was not asked for
             self._needs = False
-            self._stop._granted(self._stop._clock() + left_s, self.pid)
+            deadline = self._stop._clock() + left_s
+            for stop in self._channel.stops:
+                stop._granted(deadline, self.pid)
         return True
 
     def _on_not_granted(self, said: object) -> bool:
         self._needs = False
         return left_of(said) is not None
+
+    def _forget_notice(self) -> None:
+        notice, self._notice = self._notice, None
+        if notice is not None:
+            for stop in self._channel.stops:
+                stop._unnoticed(notice)
 
     def _request(self, said: object, channel: str) -> StopRequest | None:
         """Return what a notice or a request says, None if it is none."""

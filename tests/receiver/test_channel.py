@@ -101,6 +101,54 @@ def bench() -> Iterator[Bench]:
     made.stop.close()
 
 
+# ---------------------------------------------------------------- one within another
+
+
+def test_one_within_another_hears_and_says_the_same(bench: Bench) -> None:
+    """A request by the channel, a notice, its words, and the time that is granted."""
+    talk = bench.connect()
+    inner = Stop(5.0, name="inner", clock=bench.clock)
+    bench.channel.join(inner)
+    talk.notice(9.0)
+    bench.signal()
+    inner._heard(StopRequest(bench.clock.now, "signal", name="SIGTERM"))
+    for stop in (bench.stop, inner):
+        assert stop.request is not None
+        assert (stop.request.reason, stop.left()) == ("deploy 12", 9.0)
+    inner.tell("draining", 1, 2)
+    inner.need(20, "flushing")
+    assert talk.words() == ["hello", "noted", "heard", "tell", "need"]
+    talk.say(granted={"left_s": 20.0})
+    assert (inner.left(), bench.stop.left()) == (20.0, 20.0)
+    inner.veto("recording")
+    assert talk.words() == ["veto"]
+
+
+def test_a_request_by_the_channel_is_told_once(bench: Bench) -> None:
+    """By the outer one, whoever has heard it first."""
+    talk = bench.connect()
+    inner = Stop(5.0, clock=bench.clock)
+    bench.channel.join(inner)
+    talk.say(request={"left_s": 9.0, "reason": "deploy 12"})
+    assert [stop.asked for stop in (bench.stop, inner)] == [True, True]
+    assert talk.words() == ["hello", "heard"]
+
+
+def test_who_has_left_is_not_listened_to(bench: Bench) -> None:
+    """Neither are its notices kept, nor its words told."""
+    talk = bench.connect()
+    inner = Stop(5.0, clock=bench.clock)
+    bench.channel.join(inner)
+    talk.heard()
+    bench.channel.leave(inner)
+    bench.channel.leave(inner)
+    inner.tell("nobody listens")
+    talk.say(request={"left_s": 9.0})
+    assert not inner.asked
+    assert talk.words() == ["heard"]
+    assert inner._listeners == []
+
+
 # ---------------------------------------------------------------- what is said to whom
 
 

@@ -323,8 +323,8 @@ class Conversation:
         """Do what a line says; return whether it is one of ours."""
         try:
             import json  # only who is spoken to needs it
-        except ImportError:  # the program has left the files of Python behind: chroot(2), or another user now
-            return False
+        except (ImportError, OSError):
+            return False  # the files of Python are out of reach: chroot(2), another user now, or no descriptor is free
         try:
             message = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError):

@@ -217,6 +217,7 @@ class ChannelEar:
                 return False
             try:
                 fd, _address = self._place.socket._accept()  # type: ignore[attr-defined]  # typeshed does not tell
+                caller = elsewhere(Socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd))
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return True
             except OSError:  # no descriptor is free; the door would be reported as open again and again
@@ -224,7 +225,7 @@ class ChannelEar:
                 return False
             self._callers += 1
             with self._serving:
-                self._admit(self._channel, elsewhere(Socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)))
+                self._admit(self._channel, caller)
         return True
 
     def _too_many(self) -> bool:

@@ -704,6 +704,51 @@ def test_without_a_free_descriptor_it_waits_for_one() -> None:
         program.ends(0, "True False 0")
 
 
+def test_with_one_free_descriptor_a_conversation_ends_and_nothing_else() -> None:
+    """It takes the last one, so what is loaded late cannot be."""
+    with working() as program:
+        program.expect("ready")
+        do(program, "import os, resource, time; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))")
+        do(program, "many = []")
+        do(
+            program,
+            "exec('try:\\n while True: many.append(os.dup(0))\\nexcept OSError: os.close(many.pop()); print(1)')",
+        )
+        program.expect("1")
+        with Requester(program.pid) as requester:
+            assert requester.until("hello")
+            requester.ask()
+            assert requester.rest() == []
+        do(program, "[os.close(each) for each in many]; print(stop.asked)")
+        program.expect("False")
+        with Requester(program.pid) as requester:
+            requester.ask()
+            assert requester.until("heard")["heard"]["channel"] == "channel"
+        over(program)
+        program.ends(0, "True False 0")
+
+
+@pytest.mark.parametrize("channel", [True, False])
+def test_a_program_may_close_all_descriptors_that_it_has(channel: bool) -> None:
+    """As daemons do; signals are heard all the same, and the end is as it should be."""
+    with Program(
+        f"""
+        import os, signal
+        from endtask_receiver import listen
+        with listen(channel={channel}) as stop:
+            os.closerange(3, 256)
+            print("ready")
+            stop.nap(0.05)
+            signal.raise_signal(signal.SIGTERM)
+            print(stop.wait())
+        print("over")
+        """
+    ) as program:
+        program.expect("ready", "True", "over")
+        assert program.end() == (0, [])
+        assert "in thread" not in program.errors()  # what Python says of its own descriptor is not ours
+
+
 # ---------------------------------------------------------------- fork, exec, the end
 
 

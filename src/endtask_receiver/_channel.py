@@ -46,8 +46,8 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock, get_ident
 
-from endtask_receiver._channel_lines import clean, line_of, seconds
-from endtask_receiver._channel_talk import OUT_MAX, VERSION, Conversation
+from endtask_receiver._channel_lines import clean, heard_of, hello_of, line_of
+from endtask_receiver._channel_talk import LAST_MAX, OUT_MAX, PATIENCE_S, VERSION, Conversation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,12 @@ NOT_ALLOWED = "only the same user and root may ask"
 
 
 class Channel:
-    """All conversations of one `Stop`."""
+    """All conversations of one process: those of the `Stop` that says who we are, and of others that have joined.
+
+    Attributes:
+        conversations: With whom we talk.
+        stops: Who is asked, the first one being who we are.
+    """
 
     def __init__(self, stop: Stop, wake: Callable[[], object]) -> None:
         """Begin to follow the news.
@@ -77,6 +82,7 @@ class Channel:
             wake: Tells the transport that there is something to send, see the module's docstring.
         """
         self.conversations: tuple[Conversation, ...] = ()
+        self.stops: tuple[Stop, ...] = (stop,)
         self._stop = stop
         self._wake = wake
         self._pid = os.getpid()
@@ -95,6 +101,22 @@ class Channel:
         stop.add_waker(self._ring)
         stop._listeners.append(self._on_news)
         stop._settle = self.settle
+
+    def join(self, stop: Stop) -> None:
+        """Have another one hear and say the same: a `listen` within the first one, which has no channel of its own."""
+        stop._listeners.append(self._on_news)
+        stop._settle = self.settle
+        self.stops = (*self.stops, stop)
+
+    def leave(self, stop: Stop) -> None:
+        """Undo `join`; nothing happens if it has not joined."""
+        self.stops = tuple(each for each in self.stops if each is not stop)
+        self._forsake(stop)
+
+    def _forsake(self, stop: Stop) -> None:
+        if self._on_news in stop._listeners:
+            stop._listeners.remove(self._on_news)
+            stop._settle = None
 
     # ------------------------------------------------------------------ from any thread, or a handler
 
@@ -154,10 +176,10 @@ class Channel:
             return None
         self.pump()  # what is known now is not new for it
         self.conversations = (*self.conversations, new)
-        new._say({"endtask": VERSION, "hello": self._hello()})
+        new._say({"endtask": VERSION, "hello": hello_of(self._stop, self._pid)})
         request = self._first()
         if request is not None and request.at in self._announced:  # else it came just now, and everybody hears of it
-            new._say({"heard": self._heard(request)})
+            new._say({"heard": heard_of(self._stop, request)})
         if "tell" in self._latest:
             new._say(line_of(self._latest["tell"]))
         return new
@@ -173,23 +195,21 @@ class Channel:
         first = self._first()
         for request in (first, *tuple(self._stop._counted)):  # one that was refused at once is no first one any more
             if request is not None and request.at not in self._announced:
-                self._know(request)
-                self._say({"heard": self._heard(request)})
+                self._announced.append(request.at)
+                del self._announced[:-128]  # more than the core keeps; after a veto they begin anew
+                self._say({"heard": heard_of(self._stop, request)})
         now = self._stop._clock()
         later: list[News | str] = []
-        room = OUT_MAX // 2  # more is said when this is sent, so that only who does not read is left behind
-        while self._news and (room > 0 or last):
+        while self._news and (last or self._room(now)):
             entry = self._news.pop(0)
             if not isinstance(entry, str):
-                room -= self._say(line_of(entry), last=last)
+                self._say(line_of(entry), last=last)
             elif now < self._next.get(entry, now) and not last:
                 later += [entry] if entry not in later else []
             elif self._latest[entry] is not self._sent.get(entry):  # else it has gone already, with an earlier word
                 self._sent[entry] = self._latest[entry]
                 self._next[entry] = now + PACE_S
-                room -= self._say(line_of(self._sent[entry]), last=last)
-        if self._news:
-            self._ring()
+                self._say(line_of(self._sent[entry]), last=last)
         self._news[:0] = later
         self._end_round()
 
@@ -206,10 +226,21 @@ class Channel:
     def _first(self) -> StopRequest | None:
         return next(iter(self._stop._first[:1]), None)
 
+    def _room(self, now: float) -> bool:
+        """Say whether everybody can be told one more: a burst is sent piece by piece. Who has kept the others waiting for too long is left alone."""
+        return all([each._look(now) for each in self.conversations])  # noqa: C419  # the patience with each begins now
+
     def due_s(self) -> float | None:
         """Return in how many seconds there is something to say that was put off, None if nothing was."""
-        moments = [self._next[entry] for entry in tuple(self._news) if isinstance(entry, str) and entry in self._next]
-        return max(0.0, min(moments) - self._stop._clock()) if moments else None
+        now = self._stop._clock()
+        moments = [self._next.get(entry, now) if isinstance(entry, str) else now for entry in tuple(self._news)]
+        if not moments:
+            return None
+        # Whoever has read since gives room: that is an event for the transport.
+        full = [
+            each._full_since + PATIENCE_S for each in self.conversations if each._full_since is not None and each._full
+        ]
+        return max(0.0, min(moments) - now, min(full, default=now) - now)
 
     def close(self) -> None:
         """Say what is left to be said, and hear no more."""
@@ -225,41 +256,12 @@ class Channel:
 
     def _unhook(self) -> None:
         self._stop.remove_waker(self._ring)
-        if self._on_news in self._stop._listeners:
-            self._stop._listeners.remove(self._on_news)
-        self._stop._settle = None
+        for stop in self.stops:
+            self._forsake(stop)
         for each in (*self._rounds[0], *self._rounds[1]):
             each.release()
         self._rounds = ([], [])
 
-    def _know(self, request: StopRequest) -> None:
-        self._announced.append(request.at)
-        del self._announced[:-128]  # more than the core keeps; after a veto they begin anew
-
-    def _say(self, message: dict[str, object], *, last: bool = False) -> int:
-        """Say something to everybody; return how long it is."""
-        return max((each._say(message, last=last) for each in self.conversations), default=0)
-
-    def _hello(self) -> dict[str, object]:
-        stop = self._stop
-        state = "ending" if stop.ending else "hurry" if stop.hurry else "asked" if stop.asked else "running"
-        return {
-            "pid": self._pid,
-            "name": clean(stop.name),
-            "grace_s": seconds(stop.grace_s),
-            "state": state,
-            "left_s": self._left_s(),
-        }
-
-    def _heard(self, request: StopRequest) -> dict[str, object]:
-        stop = self._stop
-        return {
-            "name": clean(request.name),
-            "channel": clean(request.channel),
-            "ago_s": seconds(stop._clock() - request.at),
-            "left_s": self._left_s(),
-        }
-
-    def _left_s(self) -> float | None:
-        ends_at = self._stop._ends_at()
-        return None if ends_at is None else seconds(ends_at - self._stop._clock())
+    def _say(self, message: dict[str, object], *, last: bool = False) -> None:
+        for conversation in self.conversations:
+            conversation._say(message, LAST_MAX if last else OUT_MAX)

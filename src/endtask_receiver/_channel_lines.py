@@ -6,7 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from endtask_receiver._request import News
+    from endtask_receiver._request import News, StopRequest
+    from endtask_receiver._stop import Stop
 
 TEXT_MAX = 500  # characters
 SECONDS_MAX = 1e7
@@ -61,6 +62,28 @@ def line_of(news: News) -> dict[str, object]:
     if news.kind == "veto":
         return {"veto": {"text": text}}
     return {news.kind: {"seconds": seconds(news.seconds) or 0.0, "text": text}}
+
+
+def hello_of(stop: Stop, pid: int) -> dict[str, object]:
+    """Return what the process *pid* says of itself, by one of its stops."""
+    state = "ending" if stop.ending else "hurry" if stop.hurry else "asked" if stop.asked else "running"
+    grace_s = seconds(stop.grace_s)
+    return {"pid": pid, "name": clean(stop.name), "grace_s": grace_s, "state": state, "left_s": _left_s(stop)}
+
+
+def heard_of(stop: Stop, request: StopRequest) -> dict[str, object]:
+    """Return what is said of a request that came."""
+    return {
+        "name": clean(request.name),
+        "channel": clean(request.channel),
+        "ago_s": seconds(stop._clock() - request.at),
+        "left_s": _left_s(stop),
+    }
+
+
+def _left_s(stop: Stop) -> float | None:
+    ends_at = stop._ends_at()
+    return None if ends_at is None else seconds(ends_at - stop._clock())
 
 
 def encode(message: Mapping[str, object]) -> bytes:

@@ -20,7 +20,7 @@ import os
 import stat
 import time
 
-from endtask_receiver._watcher import away
+from endtask_receiver._watcher import away, shut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,13 +132,17 @@ class Place:
     def close(self) -> None:
         """Listen no more; the file stays."""
         self.socket.close()
-        os.close(self._folder)
+        shut(self._folder)
 
 
 class Socket(_socket.socket):
     """A socket that the end of the interpreter closes without a warning: we listen until then."""
 
     __slots__ = ()
+
+    def close(self) -> None:
+        """Close it, unless the program has done so with all descriptors that it had."""
+        shut(self.detach())
 
     def __del__(self) -> None:
         """Do nothing, instead of a warning."""

@@ -41,7 +41,7 @@ _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 _NO_SIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
 _SO_NOSIGPIPE = 0x1022  # where there is no MSG_NOSIGNAL; <sys/socket.h> of macOS
 
-_mine: list[ChannelEar] = []  # one in a process: its name is that of the process
+_all: list[ChannelEar] = []  # of this process, whose name the socket has: one of them has it, the others join
 
 
 class ChannelEar:
@@ -55,6 +55,7 @@ class ChannelEar:
         self.watcher: Watcher | None = None  # of our own
         self._host: Watcher  # whose thread serves us
         self._channel: Channel | None = None
+        self._owner: ChannelEar | None = None  # whom we have joined
         self._place: Place
         self._peers: dict[int, _Peer] = {}  # by descriptor
         self._said: list[str] = []
@@ -66,11 +67,17 @@ class ChannelEar:
     # ------------------------------------------------------------------ begin and end
 
     def start(self, stop: Stop) -> None:
-        """Make the socket, and have a thread serve it."""
+        """Make the socket, and have a thread serve it; join another `listen` of this process if that has it already."""
         self.stop = stop
-        if _mine:
-            self._said.append("channel: another `listen` of this process has it")
-            return
+        self._said.clear()
+        owner = next((each for each in _all if each._channel is not None), None)
+        if owner is None:
+            self._open()
+        else:
+            self._join(owner)
+
+    def _open(self) -> None:
+        stop = self.stop
         place, said = _channel_place.make()
         self._said += [f"channel: not used: {why}" for why in said]
         if place is None:
@@ -80,8 +87,7 @@ class ChannelEar:
         self._channel = Channel(stop, self._wake)
         others = [getattr(ear, "watcher", None) for ear in stop._ears]
         self._host = next((each for each in others if each is not None), None) or self._own()
-        _mine.append(self)
-        _fork.enter(self)
+        self._enter()
         atexit.register(self._at_exit)
         stop._dying.append(self._remove)
         self._host.on_turn = self._turn
@@ -89,6 +95,31 @@ class ChannelEar:
         self._host.poke()
         self._said.append(f"channel: {place.path}")
         place.sweep()
+
+    def _join(self, owner: ChannelEar) -> None:
+        """Hear and say the same as another `listen` of this process."""
+        channel = owner._channel
+        assert channel is not None, "looked at by `start`"
+        self._owner = owner
+        self._enter()
+        channel.join(self.stop)
+        self.stop._dying.append(owner._remove)
+        self._said.append("channel: another `listen` of this process has it, and shares it")
+
+    def _leave(self) -> None:
+        """Undo `_join`."""
+        owner, self._owner = self._owner, None
+        if owner is None:
+            return
+        if owner._channel is not None:
+            owner._channel.leave(self.stop)
+        if owner._remove in self.stop._dying:
+            self.stop._dying.remove(owner._remove)
+
+    def _enter(self) -> None:
+        if self not in _all:
+            _all.append(self)
+            _fork.enter(self)
 
     def _own(self) -> Watcher:
         self.watcher = Watcher()
@@ -108,39 +139,44 @@ class ChannelEar:
         self._place.remove()
 
     def close(self) -> None:
-        """Say the last, and end all conversations."""
+        """Say the last, and end all conversations. Another `listen` that is still there has the channel from now on."""
         channel, self._channel = self._channel, None
+        self._let_go()
         if channel is None:
             return
         if self.watcher is not None:
             self.watcher.close()
         self._remove()
-        self._let_go()
         channel.close()
         for peer in tuple(self._peers.values()):
             peer.flush()
             self._drop(peer)
         self._place.close()
+        for ear in _all[::-1]:
+            ear._leave()
+            ear.start(ear.stop)
 
     def in_child(self) -> None:
         """Hear nothing, in a forked child: file and conversations are its parent's."""
         channel, self._channel = self._channel, None
+        self._let_go()
+        self._said = ["channel: not heard, this is a forked child"]
         if channel is None:
             return
         if self.watcher is not None:
             self.watcher.forget()
             self.watcher = None
-        self._let_go()
         channel.forget()
         for peer in self._peers.values():
             peer.socket.close()
         self._peers.clear()
         self._place.close()
-        self._said = ["channel: not heard, this is a forked child"]
 
     def _let_go(self) -> None:
+        self._leave()
         _fork.leave(self)
-        _mine.remove(self)
+        if self in _all:
+            _all.remove(self)
         atexit.unregister(self._at_exit)
         if self._remove in self.stop._dying:
             self.stop._dying.remove(self._remove)
@@ -181,6 +217,7 @@ class ChannelEar:
                 return False
             try:
                 fd, _address = self._place.socket._accept()  # type: ignore[attr-defined]  # typeshed does not tell
+                caller = elsewhere(Socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd))
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return True
             except OSError:  # no descriptor is free; the door would be reported as open again and again
@@ -188,7 +225,7 @@ class ChannelEar:
                 return False
             self._callers += 1
             with self._serving:
-                self._admit(self._channel, elsewhere(Socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)))
+                self._admit(self._channel, caller)
         return True
 
     def _too_many(self) -> bool:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 LINE_MAX = 4096  # bytes, with the newline
 LINES_MAX = 64  # that are looked at in a second
 OUT_MAX = 16384  # bytes that wait for a requester that does not read
+LAST_MAX = 262144  # the same for the last words, after which there is no next time
+PATIENCE_S = 1.0  # so long the news wait for a requester whose bytes are that many; then it does not read
 VERSION = 1
 
 
@@ -42,6 +44,7 @@ class Conversation:
         self._notice: StopRequest | None = None
         self._second = 0.0  # when the lines began that are counted
         self._lines = 0
+        self._full_since: float | None = None  # when there was no room for news
 
     # ------------------------------------------------------------------ from the transport
 
@@ -72,26 +75,38 @@ class Conversation:
         self.over = True
         channel = self._channel
         channel.conversations = tuple(each for each in channel.conversations if each is not self)
-        if self._notice is not None:
-            self._stop._unnoticed(self._notice)
-            self._notice = None
+        self._forget_notice()
 
     # ------------------------------------------------------------------ what is said
 
-    def _say(self, message: Mapping[str, object], *, last: bool = False) -> int:
-        """Say something; the last words are not bounded, for nothing comes after them. Returns how long it is."""
-        line = b"" if self.over else encode(message)
-        if len(self.out) + len(line) > OUT_MAX and not last:
+    @property
+    def _full(self) -> bool:
+        return len(self.out) > OUT_MAX - 2 * LINE_MAX  # one is for the news, the other for answers
+
+    def _look(self, now: float) -> bool:
+        """Say whether there is room for news; leave it alone if there was none for too long."""
+        if not self._full:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
+        elif now - self._full_since >= PATIENCE_S:
             self._shut("it does not read")
-        elif line:
-            self._needs = self._needs or "need" in message
-            self.out += line
-        return len(line)
+        return not self._full
+
+    def _say(self, message: Mapping[str, object], most: int = OUT_MAX) -> None:
+        if self.over:
+            return
+        line = encode(message)
+        if len(self.out) + len(line) > most:
+            self._shut("it does not read")
+            return
+        self._needs = self._needs or "need" in message
+        self.out += line
 
     def _shut(self, why: str) -> None:
-        self.why = why
-        self.over = True
+        self.why, self.over = why, True
         self.out.clear()
+        self._full_since = None
         self._rest = b""
 
     # ------------------------------------------------------------------ what is heard
@@ -126,17 +141,18 @@ class Conversation:
         notice = self._request(said, "notice")
         if notice is None:
             return False
-        if self._notice is not None:
-            self._stop._unnoticed(self._notice)
+        self._forget_notice()
         self._notice = notice
-        self._stop._noticed(notice)
+        for stop in self._channel.stops:
+            stop._noticed(notice)
         self._say({"noted": {"request": notice.name}})
         return True
 
     def _on_request(self, said: object) -> bool:
         request = self._request(said, "channel")
         if request is not None:
-            self._stop._heard(request)
+            for stop in self._channel.stops[::-1]:  # the innermost first, as with signals
+                stop._heard(request)
         return request is not None
 
     def _on_granted(self, said: object) -> bool:
@@ -145,12 +161,20 @@ class Conversation:
             return False
         if self._needs:  # nobody is given what was not asked for
             self._needs = False
-            self._stop._granted(self._stop._clock() + left_s, self.pid)
+            deadline = self._stop._clock() + left_s
+            for stop in self._channel.stops:
+                stop._granted(deadline, self.pid)
         return True
 
     def _on_not_granted(self, said: object) -> bool:
         self._needs = False
         return left_of(said) is not None
+
+    def _forget_notice(self) -> None:
+        notice, self._notice = self._notice, None
+        if notice is not None:
+            for stop in self._channel.stops:
+                stop._unnoticed(notice)
 
     def _request(self, said: object, channel: str) -> StopRequest | None:
         """Return what a notice or a request says, None if it is none."""
@@ -168,10 +192,10 @@ class Conversation:
 
 
 def _load() -> Callable[[str], object] | None:
-    """Return `json.loads`, which only who is spoken to needs; None if the program has left the files of Python behind: chroot(2), or another user now."""
+    """Return `json.loads`, which only who is spoken to needs; None if the files of Python are out of reach: chroot(2), another user now, or no descriptor is free."""
     try:
         import json
-    except ImportError:
+    except (ImportError, OSError):
         return None
     return json.loads
 

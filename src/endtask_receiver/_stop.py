@@ -237,7 +237,17 @@ class Stop(Core):
     def cleanup(
         self, function: Callable[..., object], *args: object, budget_s: float | None = None, name: str = ""
     ) -> None:
-        """Have something done at the end, last come first; see `_cleanup`."""
+        """Have something done at the end of the block, or in `finish`; what came last is done first, and all of it, whatever the others raise.
+
+        A step with a budget runs in a thread of its own; if it takes longer, it is left behind and the next one has its turn.
+
+        Args:
+            function: What to call.
+            args: With these.
+            budget_s: So many seconds at most, and no more than are left to the deadline, but 0.1 in any case;
+                None for as long as it takes, in the thread in which the block ends.
+            name: In `cleaned`, and for whoever asked; by default that of the function.
+        """
         if self._stack is None:
             from endtask_receiver._cleanup import Stack
 
@@ -255,7 +265,19 @@ class Stop(Core):
             self._stack.run()
 
     def finish(self, how: int | str | None = None) -> NoReturn:
-        """Clean up and end the process so that its exit status tells the truth; see `_finish`."""
+        """Clean up and end the process so that its exit status tells the truth.
+
+        `finally` blocks, threads, `atexit` functions and the flushing of files have their turn first.
+        Requests are heard until the interpreter is gone: a second one changes nothing, a third one ends the process at once.
+
+        Args:
+            how: None or `"signal"` for the truth: death by the signal that asked, or on Windows STATUS_CONTROL_C_EXIT after a console event; otherwise 0.
+                `"status"` for 128 + the number of the signal, on Windows that of its like; a number for that exit status.
+
+        Raises:
+            SystemExit: Always.
+            ValueError: *how* is none of these.
+        """
         from endtask_receiver._finish import finish
 
         finish(self, how)

@@ -121,7 +121,7 @@ class Watcher:
         # Whoever pokes us later must not write into a file that gets this number.
         mine, self.read_fd, self.write_fd = (self.read_fd, self.write_fd), -1, -1
         for fd in mine:
-            os.close(fd)
+            shut(fd)
 
     def pause(self) -> None:
         """End the thread for a while, before a fork.
@@ -196,6 +196,9 @@ class Watcher:
             numbers = os.read(self.read_fd, 4096)
         except BlockingIOError:
             return  # ignored: somebody else has read it, who shares our pipe since a fork
+        except OSError:
+            self._closing = True  # the program has closed all descriptors that it had: there is nothing left to watch
+            return
         if self.on_byte is not None:
             for number in numbers:
                 if number:
@@ -206,9 +209,18 @@ def away(fd: int) -> int:
     """Return the descriptor under a number that is none of the standard streams: a daemon has closed them, and code may still write there."""
     if fd > 2:
         return fd
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(fd)
-    return moved
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
+
+
+def shut(fd: int) -> None:
+    """Close a descriptor, unless somebody has closed it: programs that become daemons close whatever is open."""
+    try:
+        os.close(fd)
+    except OSError:
+        pass  # ignored: it is closed
 
 
 def _until_gone(native: int) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from endtask_receiver._channel_talk import Conversation
     from endtask_receiver._stop import Stop
 
-_BYTES = 4096  # that are read at once
+_BYTES = 4096  # that are read or written at once
 _CALLERS_MAX = 64  # that are let in in a second: who comes again and again must not keep the application from its work
 # SDDL: protected; SYSTEM, Administrators: all; OWNER RIGHTS (whoever owns it, and no more than this): FILE_GENERIC_READ, FILE_GENERIC_WRITE
 _SECURITY = "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;0x0012019f;;;OW)"
@@ -52,6 +52,7 @@ class Pipe:
 
     Attributes:
         name: Its full name.
+        channel: What is said by it.
     """
 
     def __init__(self, stop: Stop, wake: Callable[[], object]) -> None:
@@ -64,7 +65,7 @@ class Pipe:
         created = calls.creation_time(calls.GetCurrentProcess())
         self.name = rf"\\.\pipe\endtask.stop.{os.getpid()}.{created:016x}"
         self._clock = stop._clock
-        self._channel = Channel(stop, wake)
+        self.channel = Channel(stop, wake)
         self._instances: list[_Instance] = []
         self._second = 0.0  # when the callers began that are counted
         self._callers = 0
@@ -79,7 +80,7 @@ class Pipe:
         try:
             for number in range(PEERS_MAX):
                 handle = _create(self.name, ctypes.addressof(attributes), first=not number)
-                self._instances.append(_Instance(handle, self._channel))
+                self._instances.append(_Instance(handle, self.channel))
         except OSError as error:
             self.close()  # also if it is not the first one: who has got in between could be taken for us
             return f"is not used: somebody else has that name (error {error.winerror})"
@@ -95,7 +96,7 @@ class Pipe:
         """Take what has come, and begin to send what is to be sent. Waits for nobody."""
         for each in self._instances:
             each.take()
-        self._channel.pump()
+        self.channel.pump()
         for each in self._instances:
             each.give()
         for each in [each for each in self._instances if each.idle]:
@@ -112,7 +113,7 @@ class Pipe:
 
     def due_s(self) -> float | None:
         """Return in how many seconds it is time for `turn` anyway, None if that depends on others."""
-        due_s = self._channel.due_s()
+        due_s = self.channel.due_s()
         if any(each.idle for each in self._instances):
             left_s = max(0.0, self._second + 1.0 - self._clock())
             return left_s if due_s is None else min(left_s, due_s)
@@ -120,7 +121,7 @@ class Pipe:
 
     def close(self) -> None:
         """End all conversations, and give up the name. More than once is allowed."""
-        self._channel.close()
+        self.channel.close()
         instances, self._instances = self._instances, []
         for each in instances:
             each.close()
@@ -191,7 +192,10 @@ class _Instance:
                     conversation.sent(length)
                 if not conversation.out:
                     return
-                self._outgoing = _winapi.WriteFile(self._handle, bytes(conversation.out), overlapped=True)[0]
+                piece = bytes(
+                    conversation.out[:_BYTES]
+                )  # what there is room for in the pipe is there also after our end
+                self._outgoing = _winapi.WriteFile(self._handle, piece, overlapped=True)[0]
         except OSError:  # it has gone
             conversation.lost()
 

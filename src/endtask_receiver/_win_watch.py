@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from endtask_receiver._channel import Channel
     from endtask_receiver._stop import Stop
     from endtask_receiver._win_calls import Handle
     from endtask_receiver._win_event import StopEvent
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _START_S = 5.0  # the window may have to wait for a desktop that is just being made; without it we hear the rest
 _END_S = 1.0  # the thread needs microseconds to end, unless a callback of the application holds it up
 
-# The names of stop events and of the pipe belong to the process: the first ear has them, and tells the others what is asked.
+# The names of stop events and of the pipe belong to the process: the first ear has them, and the others hear and say the same.
 _listening: list[WatchEar] = []
 _talking: list[WatchEar] = []
 
@@ -55,7 +56,6 @@ class WatchEar:
         self._wants_channel = channel
         self._events: list[StopEvent] = []
         self._pipe: Pipe | None = None
-        self._passed_on = 0  # requests that the others know of
         self._window: HiddenWindow | None = None
         self._sources: tuple[tuple[Handle, Callable[[], object] | None], ...] = ()
         self._said: list[str] = []
@@ -81,11 +81,13 @@ class WatchEar:
             self._open_events()
             _listening.append(self)
         if self._wants_channel:
-            if _talking:
-                self._said.append("channel: another `listen` of this process has it")
-            else:
-                self.open_pipe()
+            channel = _shared()
             _talking.append(self)
+            if channel is None:
+                self.open_pipe()
+            else:
+                channel.join(stop)
+                self._said.append("channel: another `listen` of this process has it, and shares it")
         self._ready.acquire()
         self._ended.acquire()
         stop.add_waker(self.poke)  # a request from inside the program brings a deadline too
@@ -109,10 +111,14 @@ class WatchEar:
         self.poke()
 
     def open_pipe(self) -> None:
-        """Let requesters talk to us from now on."""
+        """Let requesters talk to us from now on, and to the others that want it."""
         from endtask_receiver._win_pipe import Pipe
 
         pipe = Pipe(self._stop, self.poke)
+        for ear in _talking:
+            if ear is not self:
+                pipe.channel.join(ear._stop)
+        self._said = [line for line in self._said if not line.startswith("channel:")]
         self._said.append(pipe.describe())
         self._pipe = pipe
         self.poke()
@@ -143,6 +149,9 @@ class WatchEar:
             if self in those:
                 those.remove(self)
         talks = self._pipe is not None
+        channel = _shared()
+        if channel is not None:
+            channel.leave(self._stop)
         self._stop.remove_waker(self.poke)
         self.poke()
         if self._holding:
@@ -220,7 +229,6 @@ class WatchEar:
         if pipe is not None:
             pipe.turn()
             pipe.turn()  # who has just connected has spoken: what it said belongs to what it then did, and must be known before
-            self._pass_on()
         if index < len(sources):
             self._do(*sources[index])
         elif window is not None and index == len(handles):
@@ -235,16 +243,6 @@ class WatchEar:
             pipe.turn()
         if due_s is not None:
             stop._tick()
-
-    def _pass_on(self) -> None:
-        """Tell the other `listen`s what was asked by the pipe: nobody else does."""
-        requests = self._stop.requests[self._passed_on :]
-        self._passed_on += len(requests)
-        for request in requests:
-            if request.channel == "channel":
-                for ear in tuple(_talking):
-                    if ear is not self:
-                        ear._stop._heard(request)
 
     def _do(self, handle: Handle, do: Callable[[], object] | None) -> None:
         if do is not None:
@@ -266,6 +264,12 @@ class WatchEar:
     def _hear(self, channel: str, name: str, limit_s: float | None, reason: str = "") -> None:
         now = self._stop._clock()
         self._stop._heard(StopRequest(now, channel, None if limit_s is None else now + limit_s, name, reason=reason))
+
+
+def _shared() -> Channel | None:
+    """Return the channel that this process has already."""
+    pipes = [ear._pipe for ear in tuple(_talking)]
+    return next((pipe.channel for pipe in pipes if pipe is not None), None)
 
 
 def _tell_all(heard: StopEvent) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from endtask_receiver import News, Policy, Stop, StopRequest, _channel
 from endtask_receiver._channel import NEWS_MAX, NOT_ALLOWED, PACE_S, PEERS_MAX, Channel
 from endtask_receiver._channel_lines import TEXT_MAX, clean, encode
-from endtask_receiver._channel_talk import LINE_MAX, LINES_MAX, OUT_MAX, Conversation
+from endtask_receiver._channel_talk import LAST_MAX, LINE_MAX, LINES_MAX, OUT_MAX, PATIENCE_S, Conversation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,6 +89,54 @@ def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
     made.stop.close()
+
+
+# ---------------------------------------------------------------- one within another
+
+
+def test_one_within_another_hears_and_says_the_same(bench: Bench) -> None:
+    """A request by the channel, a notice, its words, and the time that is granted."""
+    talk = bench.connect()
+    inner = Stop(5.0, name="inner", clock=bench.clock)
+    bench.channel.join(inner)
+    talk.notice(9.0)
+    bench.signal()
+    inner._heard(StopRequest(bench.clock.now, "signal", name="SIGTERM"))
+    for stop in (bench.stop, inner):
+        assert stop.request is not None
+        assert (stop.request.reason, stop.left()) == ("deploy 12", 9.0)
+    inner.tell("draining", 1, 2)
+    inner.need(20, "flushing")
+    assert talk.words() == ["hello", "noted", "heard", "tell", "need"]
+    talk.say(granted={"left_s": 20.0})
+    assert (inner.left(), bench.stop.left()) == (20.0, 20.0)
+    inner.veto("recording")
+    assert talk.words() == ["veto"]
+
+
+def test_a_request_by_the_channel_is_told_once(bench: Bench) -> None:
+    """By the outer one, whoever has heard it first."""
+    talk = bench.connect()
+    inner = Stop(5.0, clock=bench.clock)
+    bench.channel.join(inner)
+    talk.say(request={"left_s": 9.0, "reason": "deploy 12"})
+    assert [stop.asked for stop in (bench.stop, inner)] == [True, True]
+    assert talk.words() == ["hello", "heard"]
+
+
+def test_who_has_left_is_not_listened_to(bench: Bench) -> None:
+    """Neither are its notices kept, nor its words told."""
+    talk = bench.connect()
+    inner = Stop(5.0, clock=bench.clock)
+    bench.channel.join(inner)
+    talk.heard()
+    bench.channel.leave(inner)
+    bench.channel.leave(inner)
+    inner.tell("nobody listens")
+    talk.say(request={"left_s": 9.0})
+    assert not inner.asked
+    assert talk.words() == ["heard"]
+    assert inner._listeners == []
 
 
 # ---------------------------------------------------------------- what is said to whom
@@ -282,31 +330,9 @@ def test_news_that_nobody_sends_are_bounded_and_a_veto_is_not_lost(bench: Bench)
         bench.stop._say(News(turn, kind="cleanup"))
     bench.stop.veto("no")
     assert len(bench.channel._news) == NEWS_MAX + 1
-    words = [word for _ in range(100) for word in talk.words()]
-    assert (len(words), words[-1]) == (NEWS_MAX + 3, "veto")
-
-
-def test_who_reads_is_told_all_of_a_burst(bench: Bench) -> None:
-    """More than may wait for it: piece by piece, as it is sent."""
-    talk = bench.connect()
-    talk.words()
-    for turn in range(200):
-        bench.stop._say(News(turn, kind="cleanup", text="x" * 400))
-    wakes, told = bench.wakes, 0
-    while told < 200:
-        told += len(talk.words())
-    assert bench.wakes > wakes, "it goes on by itself"
-    assert not talk.conversation.over
-
-
-def test_the_last_words_are_told_however_many_they_are(bench: Bench) -> None:
-    """What the system takes of them is its affair."""
-    talk = bench.connect()
-    talk.words()
-    for turn in range(200):
-        bench.stop._say(News(turn, kind="cleanup", text="x" * 400))
-    bench.channel.close()
-    assert talk.conversation.out.count(b"\n") == 200
+    while bench.channel._news:
+        words = talk.words()
+    assert words[-1] == "veto"
 
 
 def test_who_looks_at_a_request_waits_for_its_notice(bench: Bench) -> None:
@@ -820,12 +846,62 @@ def test_who_does_not_read_is_left_alone(bench: Bench) -> None:
         bench.stop.need(1, "x" * 400)
         lines += len(good.heard())
         assert len(deaf.conversation.out) <= OUT_MAX
-    assert lines > 30
+    assert lines > 15
     assert deaf.conversation.why == "it does not read"
     assert bytes(deaf.conversation.out) == b""
     bench.clock.now += 1
     bench.stop.need(2, "the others go on")
     assert good.words() == ["need"]
+
+
+def test_a_burst_of_news_is_told_piece_by_piece(bench: Bench) -> None:
+    """Who reads gets all of it, whatever it is altogether; nothing of it is put off."""
+    talk = bench.connect()
+    bench.signal()
+    talk.heard()
+    steps = [f"step {n} {'x' * 400}" for n in range(200)]
+    for step in steps:
+        bench.stop._say(News(0.1, kind="cleanup", text=step))
+    told: list[str] = []
+    turns = 0
+    while bench.channel.due_s() is not None:
+        assert bench.channel.due_s() == 0
+        turns += 1
+        told += [message["cleanup"]["text"] for message in talk.heard()]
+    assert told == steps
+    assert turns > 5
+    assert not talk.conversation.over
+
+
+def test_a_burst_waits_for_one_that_reads_slowly(bench: Bench) -> None:
+    """So long and no longer: then it does not read, and the others get what is left."""
+    slow, good = bench.connect(1), bench.connect(2)
+    bench.signal()
+    good.heard()
+    for n in range(100):
+        bench.stop._say(News(0.1, kind="cleanup", text=f"step {n} {'x' * 400}"))
+    told = good.words() + good.words()
+    assert bench.channel.due_s() == PATIENCE_S  # or when somebody has read
+    slow.conversation.sent(len(slow.conversation.out))
+    assert bench.channel.due_s() == 0
+    told += good.words()
+    while (due_s := bench.channel.due_s()) is not None:
+        bench.clock.now += due_s
+        told += good.words()
+    assert told == ["cleanup"] * 100
+    assert slow.conversation.why == "it does not read"
+
+
+def test_the_last_words_may_be_many(bench: Bench) -> None:
+    """There is no next time, so they are sent in one piece; that has its bound, too."""
+    talk = bench.connect()
+    bench.signal()
+    talk.heard()
+    for n in range(200):
+        bench.stop._say(News(0.1, kind="cleanup", text=f"step {n} {'x' * 400}"))
+    bench.channel.close()
+    assert bytes(talk.conversation.out).count(b"cleanup") == 200
+    assert len(talk.conversation.out) < LAST_MAX
 
 
 def test_who_may_not_ask_is_told_so_and_nothing_else(bench: Bench) -> None:

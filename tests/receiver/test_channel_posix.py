@@ -655,6 +655,20 @@ def test_who_never_reads_is_not_waited_for() -> None:
         program.ends(0, "False False 0")
 
 
+def test_all_of_a_long_cleanup_is_heard() -> None:
+    """Two hundred steps in one moment are more than may wait for one who does not read, and this one reads."""
+    with waiting("for n in range(200): stop.cleanup(int, name=f'step {n} ' + 'x' * 200)") as program:
+        program.expect("ready")
+        with Requester(program.pid) as requester:
+            requester.until("hello")
+            program.send()
+            requester.until("heard")
+            steps = [message["cleanup"]["text"].split()[1] for message in requester.rest() if "cleanup" in message]
+        assert steps == [str(n) for n in range(199, -1, -1)]
+        program.expect("'SIGTERM' signal  False")
+        program.ends(0)
+
+
 def test_a_requester_may_be_killed_in_the_middle_of_anything() -> None:
     """Of a line, of a request, of reading: what was asked stays, the rest is nothing."""
     requester = """
@@ -715,6 +729,51 @@ def test_without_a_free_descriptor_it_waits_for_one() -> None:
             assert requester.until("heard")["heard"]["channel"] == "channel"
         over(program)
         program.ends(0, "True False 0")
+
+
+def test_with_one_free_descriptor_a_conversation_ends_and_nothing_else() -> None:
+    """It takes the last one, so what is loaded late cannot be."""
+    with working() as program:
+        program.expect("ready")
+        do(program, "import os, resource, time; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))")
+        do(program, "many = []")
+        do(
+            program,
+            "exec('try:\\n while True: many.append(os.dup(0))\\nexcept OSError: os.close(many.pop()); print(1)')",
+        )
+        program.expect("1")
+        with Requester(program.pid) as requester:
+            assert requester.until("hello")
+            requester.ask()
+            assert requester.rest() == []
+        do(program, "[os.close(each) for each in many]; print(stop.asked)")
+        program.expect("False")
+        with Requester(program.pid) as requester:
+            requester.ask()
+            assert requester.until("heard")["heard"]["channel"] == "channel"
+        over(program)
+        program.ends(0, "True False 0")
+
+
+@pytest.mark.parametrize("channel", [True, False])
+def test_a_program_may_close_all_descriptors_that_it_has(channel: bool) -> None:
+    """As daemons do; signals are heard all the same, and the end is as it should be."""
+    with Program(
+        f"""
+        import os, signal
+        from endtask_receiver import listen
+        with listen(channel={channel}) as stop:
+            os.closerange(3, 256)
+            print("ready")
+            stop.nap(0.05)
+            signal.raise_signal(signal.SIGTERM)
+            print(stop.wait())
+        print("over")
+        """
+    ) as program:
+        program.expect("ready", "True", "over")
+        assert program.end() == (0, [])
+        assert "in thread" not in program.errors()  # what Python says of its own descriptor is not ours
 
 
 # ---------------------------------------------------------------- fork, exec, the end
@@ -977,10 +1036,83 @@ def test_of_two_that_listen_the_first_has_the_channel() -> None:
     """One process, one name; the other one says so. When the first is closed, the next one may have it."""
     with listen(signals=["USR1"]) as outer:
         with listen(signals=["USR2"]) as inner:
-            assert "channel: another `listen` of this process has it" in inner.ears
+            assert inner.ears[-1] == "channel: another `listen` of this process has it, and shares it"
         assert outer.ears[-1] == f"channel: {path_of(os.getpid())}"
     with listen(signals=["USR1"]) as stop:
         assert stop.ears[-1] == f"channel: {path_of(os.getpid())}"
+
+
+def test_one_within_another_is_asked_and_is_heard() -> None:
+    """Both hear the request, with its reason; the words of both are told, and the inner one gets the time that it needs."""
+    with Program(
+        """
+        from endtask_receiver import listen
+        with listen(name="outer") as outer:
+            with listen(name="inner") as inner:
+                print("ready")
+                inner.wait()
+                outer.wait()
+                for stop in (inner, outer):
+                    print(stop.request, round(stop.left()))
+                moved = __import__("threading").Event()
+                inner.add_waker(lambda: inner.left() > 15 and moved.set())
+                inner.tell("draining")
+                inner.need(20, "flushing")
+                moved.wait()
+                print(round(inner.left()), round(outer.left()))
+                print(inner.veto("recording"))
+            outer.tell("over")
+        """
+    ) as program:
+        program.expect("ready")
+        with Requester(program.pid) as requester:
+            requester.ask(9.0)
+            for _ in range(2):
+                program.expect(f"CHANNEL from {os.getpid()}: deploy 12 9")
+            assert requester.until("heard")["heard"]["name"] == "CHANNEL"
+            assert requester.until("tell")["tell"]["text"] == "draining"
+            assert requester.until("need")["need"]["text"] == "flushing"
+            requester.say(granted={"left_s": 20.0})
+            program.expect("20 20")
+            assert requester.until("veto")["veto"]["text"] == "recording"
+            program.expect("True")
+            assert [message["tell"]["text"] for message in requester.rest()] == ["over"]
+        program.ends(0)
+
+
+def test_one_that_stays_has_the_channel_when_the_first_is_closed() -> None:
+    """As they need not end in the order in which they began; at the end nothing is left behind."""
+    first, second, third = (listen(signals=[f"USR{n}"]) for n in (1, 2, 2))
+    first.close()
+    assert third.ears[-1] == f"channel: {path_of(os.getpid())}"
+    with Requester(os.getpid()) as requester:
+        requester.ask()
+        assert second.wait(LIMIT_S)
+        assert third.wait(LIMIT_S)
+    assert not first.asked
+    third.close()
+    assert second.ears[-1] == f"channel: {path_of(os.getpid())}"
+    second.close()
+    assert os.listdir(folder()) == []
+    assert (first._listeners, second._listeners, third._listeners) == ([], [], [])
+
+
+def test_a_process_that_ends_at_once_by_an_inner_one_leaves_no_file() -> None:
+    """Whichever has heard the third request first."""
+    with Program(
+        """
+        import threading
+        from endtask_receiver import Policy, listen
+        with listen(signals=["USR1"]), listen(policy=Policy(steps=["exit"])):
+            print("ready")
+            threading.Event().wait(60)
+        """
+    ) as program:
+        program.expect("ready")
+        path = path_of(program.pid)
+        program.send()
+        program.end()
+        assert not os.path.exists(path)
 
 
 def test_it_may_be_closed_by_what_a_request_wakes() -> None:

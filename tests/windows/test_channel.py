@@ -379,9 +379,11 @@ def test_name_is_free_again_when_nobody_listens(lab: Lab) -> None:
 
 
 def test_listen_within_listen_can_be_asked_by_the_pipe(lab: Lab) -> None:
-    """Both hear it, as they do all other requests."""
+    """Both hear it, as they do all other requests; and the inner one is heard, too."""
     target = lab.start("receiver", "nested", flags=NO_WINDOW)
-    assert asked_by(stop(target, "--plan", "channel 10s")) == ["CHANNEL"]
+    found = stop(target, "--plan", "channel 10s")
+    assert asked_by(found) == ["CHANNEL"]
+    assert ("tell", "inner") in said(found)
     assert (target.heard("inner CHANNEL"), target.heard("outer CHANNEL")) == (1, 1)
 
 

@@ -164,6 +164,7 @@ def nested() -> None:
         ready()
         inner.wait()
         say(f"inner {inner.request}")
+        inner.tell("inner", 1, 2)
         outer.wait()
         say(f"outer {outer.request}")
     sys.exit(STOPPED_BY_ITSELF)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from endtask._conversation import Message
     from endtask.model import Facts, ReceiverState
 
+LONGEST_S = 7 * 24 * 3600.0  # that a plan may ask for, see `_plan`
 MOST_SAID = 64  # entries of the report for one process
 _FORCE = "`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
 
@@ -69,13 +70,14 @@ def _grant(entry: Said) -> str:
     until = "" if entry.until_s is None else f" until {_round(entry.until_s)} s"
     if entry.missing_s <= 0:
         return f"granted:{until}" if entry.granted_s > 0 else f"it has that:{until}"
-    hint = f"{extend_option(entry.granted_s + entry.missing_s)} would"
+    option = extend_option(entry.granted_s + entry.missing_s)
+    hint = f"{option} would" if option else "nobody waits so long"
     return f"granted:{until}, no more: {hint}" if entry.granted_s > 0 else f"not granted: {hint}"
 
 
 def extend_option(seconds: float) -> str:
-    """Return the option that would have granted so many seconds."""
-    return f"--extend {_round(seconds, up=True)}s"
+    """Return the option that would have granted so many seconds, empty if none can."""
+    return f"--extend {_round(seconds, up=True)}s" if seconds <= LONGEST_S else ""
 
 
 def progress(text: str, done: int | None, total: int | None) -> str:
@@ -95,7 +97,9 @@ def extension(entries: Sequence[Said]) -> tuple[float, str]:
 
 def _round(seconds: float, *, up: bool = False) -> str:
     """Return seconds as a person says them: at most two digits after the point."""
-    return f"{seconds + (0.0499 if up else 0.0):.1f}".removesuffix(".0") if seconds >= 1 else f"{seconds:.2g}"
+    if seconds >= 1:
+        return f"{seconds + (0.0499 if up else 0.0):.1f}".removesuffix(".0")
+    return f"{seconds + 0.00499:.2f}" if up else f"{seconds:.2g}"
 
 
 def _short(seconds: float) -> str:
@@ -197,7 +201,8 @@ def needs_time(extend_s: float, what: str, who: str, pid: int) -> Reason:
     """Return the reason of a process that asked for more time than it was given."""
     why = f": {what}" if what else ""
     text = f"{who} asked for more time than it was given{why}"
-    return Reason("needs-time", text, next=f"`{extend_option(extend_s)}` would have granted it", pid=pid)
+    option = extend_option(extend_s)
+    return Reason("needs-time", text, next=f"`{option}` would have granted it" if option else "", pid=pid)
 
 
 def ending_reasons(facts: Facts) -> list[Reason]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from endtask import _conversation, _said
 from endtask._conversation import MOST_LINE, MOST_LINES, Message, Reader, clean
+from endtask._plan import LONGEST_S
 from endtask.model import Receiver, Said
 
 HELLO = {"endtask": 1, "hello": {"pid": 7, "name": "ingest", "grace_s": 10.0, "state": "running", "left_s": None}}
@@ -215,6 +216,11 @@ WORDS = (
         Said("need", 0.0, "x", seconds=8.0, granted_s=3.0, missing_s=5.01, until_s=13.0),
         "needs 8 s more: x (granted: until 13 s, no more: --extend 8.1s would)",
     ),
+    (
+        Said("need", 0.0, "", seconds=0.2, missing_s=0.123, until_s=10.0),
+        "needs 0.2 s more (not granted: --extend 0.13s would)",
+    ),
+    (Said("need", 0.0, "", seconds=1e7, missing_s=1e7), "needs 10000000 s more (not granted: nobody waits so long)"),
     (Said("veto", 0.0, "recording"), "refuses: recording"),
     (Said("shield", 0.0, "commit", seconds=2.0), "cannot be cut short for at most 2 s: commit"),
     (Said("cleanup", 0.0, "close db", seconds=0.2), "has cleaned up: close db (200.0 ms)"),
@@ -227,6 +233,13 @@ WORDS = (
 def test_words_of_what_was_said(entry: Said, words: str) -> None:
     """How each entry reads, live and in the report."""
     assert _said.in_words(entry) == words
+
+
+def test_what_no_option_can_grant_is_no_advice() -> None:
+    """What a program says is not bounded by what a plan may say."""
+    assert _said.LONGEST_S == LONGEST_S
+    assert _said.needs_time(LONGEST_S, "", "7 a", 7).next == "`--extend 604800s` would have granted it"
+    assert _said.needs_time(LONGEST_S + 1, "", "7 a", 7).next == ""
 
 
 def test_what_would_have_been_enough() -> None:

@@ -330,6 +330,17 @@ def test_a_folder_that_others_can_enter_is_not_used(mode: int, runtime: pathlib.
     assert "not a folder of its user alone" in look.stdout
 
 
+def test_a_folder_that_is_a_link_is_not_followed(runtime: pathlib.Path, endtask: Run) -> None:
+    """Whoever made it may have it lead to a file system that never answers, so nothing is looked up through it."""
+    with talker("wait_signal()", runtime) as child:
+        (runtime / "endtask").rename(runtime / "elsewhere")
+        (runtime / "endtask").symlink_to(runtime / "elsewhere")
+        look, done = endtask("look", child.pid), endtask("stop", child.pid)
+    assert done.returncode == 0
+    assert "heard" not in done.stdout
+    assert "receiver" not in look.stdout
+
+
 @pytest.mark.needs_root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
 def test_a_folder_of_another_user_is_not_used(runtime: pathlib.Path, endtask: Run) -> None:

@@ -6,6 +6,7 @@ Decision: seeing and acting are two halves. `ProcReader` asks /proc by pid, whic
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 assert sys.platform == "linux"
@@ -129,11 +130,13 @@ class LinuxBackend(ProcReader):
         pid = pin.ref.pid
         uid = procfs.owner(pid)
         places = () if uid is None else self._places(pid, uid)
-        row = row or (procfs.row(pid) if places else None)
+        if row is None and places:
+            row = procfs.row(pid)  # by its pid, which may be another's by now
+            row = None if self._pins.exited(own(pin)) else row
         if uid is None or row is None:
             return ""
-        name = b"/%d.%d" % (pid, row.start)
-        if not any(os.path.lexists(place + name) for place in places):
+        name = b"%d.%d" % (pid, row.start)
+        if not any(_has(place, name) for place in places):
             return ""  # the usual case, without another import
         from endtask._backends.linux import channel
         from endtask._backends.linux.waiter import LinuxWaiter
@@ -155,13 +158,13 @@ class LinuxBackend(ProcReader):
             usual = [b"/run/user/%d/endtask" % uid, b"/tmp/endtask-%d" % uid]
             if ours:
                 usual.insert(0, os.environb.get(b"XDG_RUNTIME_DIR", b"") + b"/endtask")
-            known = tuple(dict.fromkeys([f for f in usual if f.startswith(b"/") and os.path.isdir(f)]))
+            known = tuple(dict.fromkeys([f for f in usual if f.startswith(b"/") and _is_folder(f)]))
             self._folders[uid] = known
         if not ours or self._environments >= _FEW:
             return known
         self._environments += 1
         own = self.kinships().runtime_folder(pid) + b"/endtask"
-        return (own, *known) if own.startswith(b"/") and own not in known and os.path.isdir(own) else known
+        return (own, *known) if own.startswith(b"/") and own not in known and _is_folder(own) else known
 
     def open_sweep(self, cgroup: str = "") -> CgroupKill | HoldSweep:
         """Open the strongest forced end at hand; *cgroup* is one that is exactly the scope, or empty.
@@ -183,3 +186,26 @@ if TYPE_CHECKING:
 
     def _fulfils(backend: LinuxBackend) -> Backend:
         return backend
+
+
+def _is_folder(path: bytes) -> bool:
+    """Return whether there is a folder, and no link: that may be another user's, and lead to a file system that never answers."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _has(folder: bytes, name: bytes) -> bool:
+    """Return whether something has a name in a folder; by its descriptor, because it may be swapped for a link at any time."""
+    try:
+        fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True

@@ -24,7 +24,7 @@ from endtask.model import Event, PidRef, Receipt, TargetReport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from endtask._backends.base import Backend, Conversation, Waiter
     from endtask._find import Target
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from endtask._prepare import Prepared, Preparer
     from endtask._talks import Talks
     from endtask._watch import Births
-    from endtask.model import Policy, Request, Row
+    from endtask.model import Policy, Request, Row, Suspect
 
     Wait = Generator[float, list[int], None]
 
@@ -284,11 +284,12 @@ class Run:
         """Look once at each parent, whose children may stand for many targets."""
         at_s = self._clock()
         rows: dict[int, list[Row]] = {}
+        thinned: list[Entry] = []
         for entry in list(self._watching):
             origin = entry.ready.origin
             if origin is None or entry.job.watch_s <= 0:
-                if not _suspects.still_there(self.backend, entry.job.suspects):
-                    self._perform(entry, entry.job.unwatch(now))
+                if len(_suspects.still_there(self.backend, entry.job.suspects)) < len(entry.job.suspects):
+                    thinned.append(entry)
                 continue
             if id(origin) not in rows:
                 rows[id(origin)] = _watch.newcomers(self.backend, origin)
@@ -300,6 +301,11 @@ class Run:
                 self._tell("respawn", entry, respawn.ref, respawn.name, text)
                 self._perform(entry, entry.job.successor(respawn, now))
             elif origin.pin is not None and self.backend.exited(origin.pin):
+                self._perform(entry, entry.job.unwatch(now))
+        family = _scope.Family(self.backend.table()) if thinned else None  # one for all, read after they had ended
+        for entry in thinned:
+            entry.job.suspects = self._suspects(entry, entry.job.suspects, family)
+            if not entry.job.suspects:
                 self._perform(entry, entry.job.unwatch(now))
 
     # ------------------------------------------------------------------ actions
@@ -502,7 +508,8 @@ class Run:
             return
         at_s = self._clock()
         shown = _watch.evidence(self.backend, ready, births=self.found.births, at_s=at_s, kind=self.policy.scope.kind)
-        suspects = _watch.late_suspects(self.preparer, family, ready, entry.doubtful.values())
+        known = {s.ref.pid: s for s in (*ready.suspects, *entry.doubtful.values())}
+        suspects = self._suspects(entry, tuple(known.values()), family)
         ports = _watch.port_state(self.backend, ready, at_s=at_s)
         if any(p.ours for p in ports) and self._held_by_another(entry):
             self._deferred.append(entry)  # another target of this run has the port as well: wait for its end
@@ -529,7 +536,7 @@ class Run:
         target = entry.ready.target
         job = entry.job
         self._name_newborn(entry)
-        suspects = _suspects.still_there(self.backend, job.suspects)
+        suspects = self._suspects(entry, job.suspects)
         job.suspects = tuple(s for s in suspects if job.respawn is None or s.ref != job.respawn.ref)
         if job.ports:  # a watch for a respawn lies between the look at them and this verdict
             at_s = self._clock()
@@ -554,6 +561,17 @@ class Run:
             self._watching.remove(entry)
         self._to_scan += self._deferred
         self._deferred.clear()
+
+    def _suspects(
+        self, entry: Entry, known: Sequence[Suspect], family: _scope.Family | None = None
+    ) -> tuple[Suspect, ...]:
+        """Return the suspects that run, and in place of one that has ended who has come after it: a fork that lets its parent exit is no end."""
+        if family is None:
+            left = _suspects.still_there(self.backend, known)
+            if len(left) == len(known):
+                return left
+            family = _scope.Family(self.backend.table())
+        return _watch.late_suspects(self.preparer, family, entry.ready, known)
 
     def _name_newborn(self, entry: Entry) -> None:
         """Look once more who belongs to a target that runs on: where births are not reported, a child of a program that swallows its request is seen by nothing else."""

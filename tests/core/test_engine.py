@@ -352,6 +352,23 @@ def test_escapee_from_before_is_a_suspect_and_no_success(fork_watch: str, daemon
 
 @BORN
 @FORK_WATCH
+@pytest.mark.parametrize("hop_s", [0.03, 0.2])
+def test_suspect_that_goes_on_in_a_child_has_not_ended(fork_watch: str, daemon: bool, hop_s: float) -> None:
+    """A program that forks, lets its parent exit, and so on for ever has another pid at each look; its end would be a lie."""
+    hop = deaf("hop")
+    for _ in range(round(3 / hop_s)):
+        hop = Spec("hop", main=(Op("wait", hop_s), Op("fork", child=hop), Op("exit")))
+    escapee = Spec("hop", main=(Op("fork", child=hop), Op("exit")), flags=("session",))
+    middle = Spec("middle", main=(Op("fork", child=escapee), Op("exit")), flags=("session",))
+    app = polite("app", middle, environ="unique to app", flags=("session",))
+    machine = Machine(*([app] if daemon else []), ours=() if daemon else (app,), fork_watch=fork_watch)
+    report = machine.stop("app")
+    assert ("unproven", 3) == (report.targets[0].outcome, report.exit_code)
+    assert ["hop"] == [s.name for s in report.targets[0].suspects]
+
+
+@BORN
+@FORK_WATCH
 def test_escapee_that_flees_while_we_stop_is_found(fork_watch: str, daemon: bool) -> None:
     """A TERM handler that forks a successor into a session of its own: stopped too, or named, never success in silence."""
     flees = (Op("fork", child=polite("fled", flags=("session",))), Op("exit"))

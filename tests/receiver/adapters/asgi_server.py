@@ -80,7 +80,14 @@ def serve(stop: Stop) -> None:
         config = Config()
         config.bind = [f"unix:{where}"]
         config.loglevel = "CRITICAL"
-        hypercorn_.serve(app, stop, config)
+        if kind == "trigger":
+            from hypercorn.asyncio import serve as hypercorn_serve
+
+            trigger = hypercorn_.trigger(stop, config)
+            asyncio.run(hypercorn_serve(app, config, shutdown_trigger=trigger))
+            print(config.graceful_timeout > 3)
+        else:
+            hypercorn_.serve(app, stop, config)
 
 
 def main() -> None:

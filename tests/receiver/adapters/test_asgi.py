@@ -111,6 +111,20 @@ def test_an_application_that_does_not_start_is_left_at_a_second_request(kind: st
         assert server.errors() == ""
 
 
+def test_who_calls_hypercorn_himself_has_its_trigger(gate: Gate) -> None:
+    """With what is left to the deadline as hypercorn's own limit."""
+    with Server("trigger", gate) as server:
+        server.expect("started")
+        with Client(server.where, "/gate") as client:
+            server.expect("in flight")
+            server.send()
+            assert refused(server.where)
+            gate.open()
+            assert client.answer() == (200, "whole")
+        assert ends_whole(server, -signal.SIGTERM) == ["shutdown", "True", "served"]
+        assert server.errors() == ""
+
+
 def test_options_of_other_ways_to_start_are_refused() -> None:
     """Nothing that comes close."""
     from endtask_receiver import Stop

@@ -122,10 +122,9 @@ class Discovery:
         for key in entry.keys:
             del self._members[key]
         for pid in entry.by_pid:
-            followers = self.holders[pid]
-            followers.remove(entry)
-            if not followers:
-                del self.holders[pid]
+            followers = [e for e in self.holders.pop(pid) if e is not entry]  # twice where a pid was given away anew
+            if followers:
+                self.holders[pid] = followers
 
     def member(self, key: int) -> tuple[Entry, JobMember] | None:
         """Return whose exit the wait reported as *key*, None if its job is settled already."""

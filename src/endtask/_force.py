@@ -27,7 +27,8 @@ def is_single(entry: Entry, discovery: Discovery) -> bool:
         return False
     if discovery.preparer.policy.scope.kind == "only":
         return True  # what it starts in its last moment is nobody's business
-    return discovery.sees_births or not discovery.backend.children(entry.ready.target.ref.pid)
+    # None: only the whole table can tell, and that is read while it is held.
+    return discovery.sees_births or discovery.backend.children(entry.ready.target.ref.pid) == []
 
 
 def force(entry: Entry, discovery: Discovery, at_s: float) -> tuple[Receipts, Pending]:

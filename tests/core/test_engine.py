@@ -330,6 +330,17 @@ def test_process_without_the_asked_way_is_unreachable() -> None:
     assert report.elapsed_s < 1.0
 
 
+@pytest.mark.parametrize("child_lists", [True, False])
+def test_child_that_was_born_late_is_forced_with_its_parent(child_lists: bool) -> None:
+    """Nobody reports births; where the system lists no children either, it is not taken to have none."""
+    child = deaf("late")
+    app = deaf("app", main=(Op("wait", 1.3), Op("fork", child=child), Op("wait", 100.0)))
+    machine = Machine(Spec("shell", children=(app,)), fork_watch="", child_lists=child_lists)
+    report = machine.stop("app", policy=make_policy(force_after_s=1.0, watch_s=0.0))
+    assert machine.process("late").exited
+    assert ("forced", 10) == (report.targets[0].outcome, report.exit_code)
+
+
 # --- escapees
 
 

@@ -54,6 +54,7 @@ SHELL_ALONE_S = (
 SUSPECTS_S = 0.25  # how long suspects have to end by themselves before they are reported
 # When a process that was asked is looked at to say what it is doing meanwhile (a dialog, a hung window): a program that obeys has mostly gone by the first.
 LOOKS_S = (0.4, 1.5, 4.0)
+LATE_S = 0.5  # for force that comes when the budget is spent already
 LOOK_S = 1.0  # what a look may take where windows do not answer
 FOR_ALL = frozenset(("signal", "ask", "window", "inject", "event", "terminate"))  # kinds that speak to any process
 
@@ -410,7 +411,7 @@ class Job:
         if self.state in ("proving", "watching"):
             self.state = "asking"
         if now >= self.deadline:
-            return self._settle(now)
+            return self._out_of_time(now)
         if self.step < 0 and self.policy.steps:  # everything that was known had ended before anything was asked
             return self._begin_step(0, now)
         if self.rest_at is not None and not self.target.concerns_us:
@@ -467,7 +468,7 @@ class Job:
         if self.state != "asking":
             return []
         if now >= self.deadline:
-            return self._settle(now)
+            return self._out_of_time(now)
         over = now >= self.step_ends and self.step + 1 < len(self.policy.steps)
         if over and self._is_forced(self._due(now)):
             return self._next_step(now)  # whatever a look would show, and it may take its time
@@ -529,6 +530,16 @@ class Job:
             return self._begin_step(index, now)
         self.step_ends = self.deadline
         return []
+
+    def _out_of_time(self, now: float) -> list[Action]:
+        """The budget is spent: nothing more is asked, but force that the plan has within it, and that other targets have held up, is made good."""
+        schedule = self.policy.schedule()
+        for index in range(self.step + 1, len(schedule)):
+            request, begins, _ends = schedule[index]
+            if request.forced and begins < self.policy.budget_s:
+                self.deadline = now + LATE_S
+                return self._begin_step(index, now)
+        return self._settle(now)
 
     def cancel(self, now: float) -> list[Action]:
         """The user wants us to stop asking."""

@@ -148,6 +148,19 @@ def test_waits_count_from_when_a_step_really_began() -> None:
     assert story.wakes_at == 10
 
 
+def test_force_that_was_held_up_comes_all_the_same() -> None:
+    """Two hundred targets can keep us from the clock until the budget is spent; nobody is left running whom the plan forces."""
+    story = Story("TERM/1/KILL/1", catches=NOTHING)
+    story.start()
+    assert story.tick(2.5) == ["force"]
+    assert story.wakes_at == 3
+    assert story.tick(3) == ["settle"]
+    assert outcome(story.job) == "running"
+    story = Story("TERM/3", catches=NOTHING)
+    story.start()
+    assert story.tick(3.5) == ["settle"]
+
+
 def test_forced_end_is_told_as_forced() -> None:
     """A KILL that was delivered while it ran makes `forced`."""
     story = Story("TERM/1/KILL/5")

@@ -7,13 +7,12 @@ import sys
 assert sys.platform == "win32"
 
 import _winapi
-import ctypes
 import json
 import subprocess
-from ctypes import wintypes
 from typing import TYPE_CHECKING, Any
 
 from tests.windows.lab import NO_WINDOW, PATIENCE_S
+from tests.windows.lab_security import security_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,19 +25,6 @@ BUSY = 231  # ERROR_PIPE_BUSY
 INSTANCES = 8
 _IO_INCOMPLETE = 996
 _GONE = (109, 232, 233)  # ERROR_BROKEN_PIPE, ERROR_NO_DATA, ERROR_PIPE_NOT_CONNECTED
-
-_kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
-_advapi32 = ctypes.WinDLL("advapi32", use_last_error=True)
-_get_security = _advapi32.GetSecurityInfo
-_get_security.argtypes = (
-    wintypes.HANDLE,
-    ctypes.c_int,
-    wintypes.DWORD,
-    *[ctypes.c_void_p] * 4,
-    ctypes.POINTER(ctypes.c_void_p),
-)
-_to_text = _advapi32.ConvertSecurityDescriptorToStringSecurityDescriptorW
-_to_text.argtypes = (ctypes.c_void_p, wintypes.DWORD, wintypes.DWORD, ctypes.POINTER(wintypes.LPWSTR), ctypes.c_void_p)
 
 
 def pipe_of(target: Target) -> str:
@@ -144,11 +130,7 @@ class Caller:
 
     def security(self) -> str:
         """Return the owner and the access control list of the pipe, as SDDL."""
-        descriptor, text = ctypes.c_void_p(), wintypes.LPWSTR()
-        # SE_KERNEL_OBJECT, DACL_SECURITY_INFORMATION
-        assert _get_security(self.handle, 6, 4, None, None, None, None, ctypes.byref(descriptor)) == 0
-        assert _to_text(descriptor, 1, 4, ctypes.byref(text), None)
-        return text.value or ""
+        return security_of(self.handle)
 
 
 def _settle(operation: _winapi.Overlapped) -> None:

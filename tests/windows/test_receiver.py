@@ -19,6 +19,7 @@ from endtask._backends.windows import handles, inject, stop_event
 from endtask._backends.windows import services as endtask_services
 from endtask.model import PidRef, Request
 from tests.windows.lab import DETACHED, NEW_GROUP, NO_WINDOW, OWN_CONSOLE, PATIENCE_S, STOPPED_BY_ITSELF, SUSPENDED
+from tests.windows.lab_security import security_of
 from tests.windows.lab_services import RUNNING, STOP_PENDING, STOPPED
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ _send.restype = ctypes.c_ssize_t
 _send.argtypes = (*_post.argtypes, wintypes.UINT, wintypes.UINT, ctypes.POINTER(ctypes.c_size_t))
 
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
-_advapi32 = ctypes.WinDLL("advapi32", use_last_error=True)
 _wait = _kernel32.WaitForSingleObject
 _wait.argtypes = (wintypes.HANDLE, wintypes.DWORD)
 _create_event = _kernel32.CreateEventW
@@ -54,16 +54,6 @@ _create_event.argtypes = (ctypes.c_void_p, wintypes.BOOL, wintypes.BOOL, wintype
 _open_event = _kernel32.OpenEventW
 _open_event.restype = wintypes.HANDLE
 _open_event.argtypes = (wintypes.DWORD, wintypes.BOOL, wintypes.LPCWSTR)
-_get_security = _advapi32.GetSecurityInfo
-_get_security.argtypes = (
-    wintypes.HANDLE,
-    ctypes.c_int,
-    wintypes.DWORD,
-    *[ctypes.c_void_p] * 4,
-    ctypes.POINTER(ctypes.c_void_p),
-)
-_to_text = _advapi32.ConvertSecurityDescriptorToStringSecurityDescriptorW
-_to_text.argtypes = (ctypes.c_void_p, wintypes.DWORD, wintypes.DWORD, ctypes.POINTER(wintypes.LPWSTR), ctypes.c_void_p)
 
 
 def hidden(target: Target) -> SeenWindow:
@@ -446,15 +436,11 @@ def test_only_owner_and_administrators_may_touch_the_event(lab: Lab) -> None:
     for tail in ("", ".ack"):
         handle = _open_event(0x20000, False, f"Local\\{stop_event.name(ref_of(target))}{tail}")  # READ_CONTROL
         assert handle, ctypes.get_last_error()
-        descriptor, text = ctypes.c_void_p(), wintypes.LPWSTR()
-        # SE_KERNEL_OBJECT, DACL_SECURITY_INFORMATION
-        assert _get_security(handle, 6, 4, None, None, None, None, ctypes.byref(descriptor)) == 0
-        assert _to_text(descriptor, 1, 4, ctypes.byref(text), None)
-        assert text.value is not None
-        aces = [ace.split(";") for ace in text.value.partition("(")[2].rstrip(")").split(")(")]
+        text = security_of(handle)
+        aces = [ace.split(";") for ace in text.partition("(")[2].rstrip(")").split(")(")]
         assert {(a[0], a[2], a[5]) for a in aces} >= {("A", "0x100002", "OW")}
         assert {(a[0], a[5]) for a in aces} == {("A", "BA"), ("A", "OW"), ("A", "SY")}
-        assert text.value.startswith("D:P")
+        assert text.startswith("D:P")
         _winapi.CloseHandle(handle)
 
 

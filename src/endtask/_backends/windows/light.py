@@ -18,9 +18,9 @@ import time
 
 assert sys.platform == "win32"
 
-from endtask._backends.windows import facts, handles, images, memory, tokens
+from endtask._backends.windows import facts, handles, images, memory
 from endtask._backends.windows.handles import open_more
-from endtask._backends.windows.traits import WHOLE, Look, kind_of, package_of, reason_of
+from endtask._backends.windows.traits import WHOLE, Look, reason_of
 from endtask.errors import OsCallError
 from endtask.model import Facts, WindowsFacts
 
@@ -106,49 +106,10 @@ class _Look(Look):
             wine=us.wine,
         )
 
-    def to_ask(self, *, company: bool) -> WindowsFacts:  # size: one line for each field
+    def to_ask(self, *, company: bool) -> WindowsFacts:
         """Return what decides how the process is asked."""
-        pid, handle, row, us = self.pin.ref.pid, self.pin.handle, self.row, self.reader.ourselves()
-        services, windows = self._services(), self._windows(us)
         self._read_program()
-        subsystem = self._image.subsystem if self._image is not None else ""
-        kind = kind_of(
-            kernel=row.kernel,
-            critical=bool(critical := self._critical()),
-            services=services,
-            container=self._container,
-            packaged=bool(package := package_of(handle)),
-            windows=windows,
-            subsystem=subsystem,
-        )
-        runtime = self._read_memory_for(kind)
-        console, console_pids = self._console(us, subsystem, company=company)
-        machine = "" if row.kernel else images.machine_of(handle)
-        receiver, acknowledges = self._receiver()
-        return WindowsFacts(
-            kind=kind,
-            subsystem=subsystem,
-            machine=machine,
-            same_machine=machine == us.machine if machine and us.machine else None,
-            runtime=runtime,
-            console=console,
-            console_pids=console_pids,
-            ignores_ctrl_c=self._ignores_ctrl_c(),
-            windows=windows,
-            session=row.desktop_session,
-            same_session=row.desktop_session == us.session,
-            same_user=self.sid == us.sid if self.sid and us.sid else None,
-            integrity=tokens.level_name(self._integrity) if self._integrity >= 0 else "",
-            above_us=self._integrity > us.integrity if self._integrity >= 0 and us.integrity >= 0 else None,
-            critical=critical,
-            protected=self._protected(),
-            services=services,
-            package=package,
-            receiver=receiver,
-            acknowledges=acknowledges,
-            suspended=self.snapshot.suspended(pid),
-            wine=us.wine,
-        )
+        return self._to_ask(self.reader.ourselves(), self._read_memory_for, company=company)
 
     def _read_program(self) -> None:
         if self.row.kernel:

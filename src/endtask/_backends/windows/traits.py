@@ -18,7 +18,7 @@ from endtask._backends.windows import images, jobs, memory, sessions, tokens
 from endtask._backends.windows.handles import open_more
 from endtask._backends.windows.winapi import kernel32, ntdll
 from endtask._backends.windows.winapi._bind import DWORD
-from endtask._record import Record
+from endtask._record import Record, replace
 from endtask.errors import OsCallError
 from endtask.model import WindowsFacts
 
@@ -161,37 +161,45 @@ class Look:
 
     # ----------------------------------------------------------------- compared and asked
 
-    def facts(self, us: Ourselves, *, company: bool = True) -> WindowsFacts:  # size: one line for each field
+    def facts(self, us: Ourselves, *, company: bool = True) -> WindowsFacts:
         """Return everything that only Windows knows, compared with what we are; *company*: also who else is on its console."""
+        if self._in_job is None and not self.row.kernel:
+            self.unknown["windows.in_job"] = "it may not be asked whether it is in a job object"
+        is_go = self._image is not None and self._image.is_go
+        runtime = images.runtime_of(self.row.comm, self.modules, is_go=is_go)
+        found = self._to_ask(us, lambda _kind: runtime, company=company)
+        return replace(found, hung=self._hung(found.windows), in_job=self._in_job)
+
+    def _to_ask(  # size: one line for each field
+        self, us: Ourselves, runtime_of: Callable[[str], str], *, company: bool
+    ) -> WindowsFacts:
+        """Return what decides how the process is asked; *runtime_of* is called when its kind is known."""
         pid, handle, row = self.pin.ref.pid, self.pin.handle, self.row
         services, windows = self._services(), self._windows(us)
         subsystem = self._image.subsystem if self._image is not None else ""
+        kind = kind_of(
+            kernel=row.kernel,
+            critical=bool(critical := self._critical()),
+            services=services,
+            container=self._container,
+            packaged=bool(package := package_of(handle)),
+            windows=windows,
+            subsystem=subsystem,
+        )
+        runtime = runtime_of(kind)
         console, console_pids = self._console(us, subsystem, company=company)
-        if self._in_job is None and not row.kernel:
-            self.unknown["windows.in_job"] = "it may not be asked whether it is in a job object"
-        package = package_of(handle)
-        critical = self._critical()
         machine = "" if row.kernel else images.machine_of(handle)
         receiver, acknowledges = self._receiver()
         return WindowsFacts(
-            kind=kind_of(
-                kernel=row.kernel,
-                critical=bool(critical),
-                services=services,
-                container=self._container,
-                packaged=bool(package),
-                windows=windows,
-                subsystem=subsystem,
-            ),
+            kind=kind,
             subsystem=subsystem,
             machine=machine,
             same_machine=machine == us.machine if machine and us.machine else None,
-            runtime=images.runtime_of(row.comm, self.modules, is_go=self._image is not None and self._image.is_go),
+            runtime=runtime,
             console=console,
             console_pids=console_pids,
             ignores_ctrl_c=self._ignores_ctrl_c(),
             windows=windows,
-            hung=self._hung(windows),
             session=row.desktop_session,
             same_session=row.desktop_session == us.session,
             same_user=self.sid == us.sid if self.sid and us.sid else None,
@@ -201,7 +209,6 @@ class Look:
             protected=self._protected(),
             services=services,
             package=package,
-            in_job=self._in_job,
             receiver=receiver,
             acknowledges=acknowledges,
             suspended=self.snapshot.suspended(pid),

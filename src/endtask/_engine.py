@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _RESPAWN_LOOK_S = 0.025
 _LONGEST_PAUSE_S = 0.25  # between two looks at the process table, however long one took
+_TOGETHER = 50  # trees that are held at the same time
 _ROUNDS = 100  # of force and scans before the clock is read again
 _SPARE = 16  # descriptors that must be free before one more waiting target is begun
 _SLICE_S = 0.01  # of beginning with targets, or of looks, before exits and deadlines are looked at
@@ -442,9 +443,7 @@ class Run:
         for _round in range(_ROUNDS):  # a tree that is born faster than it is looked at must not keep us from the clock
             if self._to_force:
                 entries, self._to_force = self._to_force, []
-                for entry in entries:
-                    if entry.report is None:
-                        self._force(entry)
+                self._force_all([e for e in entries if e.report is None])
             elif self._to_look:
                 self._look(next(iter(self._to_look)))
                 if self.backend.now() >= until:
@@ -454,20 +453,37 @@ class Run:
             else:
                 return
 
-    def _force(self, entry: Entry) -> None:
-        if is_single(entry, self.found):
+    def _force_all(self, entries: list[Entry]) -> None:
+        """End the trees of targets; together where each would cost a look at the whole machine, so that the last one is not forced seconds after the first."""
+        alone = entries
+        if not (self.backend.reparents or self.found.sees_births):
+            shared = [e for e in entries if any(len(self.found.holders[m.ref.pid]) > 1 for m in e.job.members)]
+            together = [e for e in entries if e not in shared]
+            if len(together) > 1:
+                alone = shared
+                for at in range(0, len(together), _TOGETHER):
+                    self._force([e for e in together[at : at + _TOGETHER] if e.report is None])
+        for entry in alone:
+            if entry.report is not None:
+                continue
+            if is_single(entry, self.found):
+                entry.forced_before = True
+                request = entry.job.current
+                assert request is not None, "force is a step"
+                self._perform(entry, [Send(m, request) for m in entry.job.members if m.concerns_us])
+            else:
+                self._force([entry])
+
+    def _force(self, entries: list[Entry]) -> None:
+        for entry in entries:
             entry.forced_before = True
-            request = entry.job.current
-            assert request is not None, "force is a step"
-            self._perform(entry, [Send(m, request) for m in entry.job.members if m.concerns_us])
-            return
-        entry.forced_before = True
-        receipts, pending = force(entry, self.found, self._clock())
+        forced, pending = force(entries, self.found, self._clock)
         now = self.backend.now()
-        actions: list[Action] = []
-        for member, receipt in receipts:
-            actions += self._receipt(entry, member, receipt, now)
-        self._perform(entry, actions)
+        for entry, receipts in forced:
+            actions: list[Action] = []
+            for member, receipt in receipts:
+                actions += self._receipt(entry, member, receipt, now)
+            self._perform(entry, actions)
         for other, wanted in pending:
             if other.report is None:
                 self._perform(other, wanted)

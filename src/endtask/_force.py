@@ -10,12 +10,15 @@ from endtask._job import Force
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from endtask._backends.base import Sweep
     from endtask._discover import Discovery, Entry
     from endtask._job import Action, JobMember
     from endtask.model import Receipt
 
     Receipts = list[tuple[JobMember, Receipt]]
+    Forced = tuple[Entry, Receipts]
     Pending = list[tuple[Entry, list[Action]]]
 
 _LAST_TRY_S = 1.0  # for holding a tree whose budget is spent already
@@ -31,19 +34,56 @@ def is_single(entry: Entry, discovery: Discovery) -> bool:
     return discovery.sees_births or discovery.backend.children(entry.ready.target.ref.pid) == []
 
 
-def force(entry: Entry, discovery: Discovery, at_s: float) -> tuple[Receipts, Pending]:
-    """End everything that is in scope.
+def force(entries: Sequence[Entry], discovery: Discovery, clock: Callable[[], float]) -> tuple[list[Forced], Pending]:
+    """End everything that is in the scope of some targets, which share the looks at the whole machine.
 
     Returns:
-        A receipt for each process that was held or could not be held, and what the jobs want done about the members that were found meanwhile.
+        For each target a receipt for each process that was held or could not be held, and what the jobs want done about the members that were found meanwhile.
     """
-    sweep = discovery.backend.open_sweep(_whole_cgroup(entry, discovery))
+    trees: list[_Held] = []
     try:
-        held, refused, pending = _hold_all(entry, discovery, sweep)
-        receipts = sweep.kill([entry.ready.pins[m.ref.pid] for m in held], at_s)
+        for entry in entries:
+            trees.append(_Held(entry, discovery.backend.open_sweep(_whole_cgroup(entry, discovery))))
+        pending = _hold_all(trees, discovery)
+        return [(tree.entry, tree.kill(clock())) for tree in trees], pending
     finally:
-        sweep.close()
-    return [*refused, *zip(held, receipts, strict=True)], pending
+        for tree in trees:
+            tree.sweep.close()
+
+
+class _Held:
+    """What is held of one target.
+
+    Attributes:
+        sweep: Holds and ends it.
+        limit: Until when nobody who is new is missed; later only what is held is ended.
+    """
+
+    __slots__ = ("_done", "_refused", "entry", "held", "limit", "sweep")
+
+    def __init__(self, entry: Entry, sweep: Sweep) -> None:
+        self.entry = entry
+        self.sweep = sweep
+        self.limit = 0.0
+        self.held: list[JobMember] = []
+        self._refused: Receipts = []
+        self._done: set[JobMember] = set()
+
+    def hold(self) -> None:
+        """Hold every member that was not tried before."""
+        for member in [m for m in self.entry.job.members if m.concerns_us and m not in self._done]:
+            self._done.add(member)
+            receipt = self.sweep.hold(self.entry.ready.pins[member.ref.pid])
+            if receipt is None:
+                self.held.append(member)
+            elif receipt.status != "gone":
+                self._refused.append((member, receipt))
+        self.sweep.settle()
+
+    def kill(self, at_s: float) -> Receipts:
+        """End what is held."""
+        receipts = self.sweep.kill([self.entry.ready.pins[m.ref.pid] for m in self.held], at_s)
+        return [*self._refused, *zip(self.held, receipts, strict=True)]
 
 
 def _whole_cgroup(entry: Entry, discovery: Discovery) -> str:
@@ -59,43 +99,38 @@ def _whole_cgroup(entry: Entry, discovery: Discovery) -> str:
     return cgroup if all(p in entry.by_pid for p in pids) else ""
 
 
-def _hold_all(entry: Entry, discovery: Discovery, sweep: Sweep) -> tuple[list[JobMember], Receipts, Pending]:
+def _hold_all(trees: list[_Held], discovery: Discovery) -> Pending:
     """Hold member after member until a look around finds nobody new."""
-    backend, job = discovery.backend, entry.job
-    held: list[JobMember] = []
-    refused: Receipts = []
+    backend = discovery.backend
     pending: Pending = []
-    if (
-        sweep.mechanism == "cgroup.kill"
-    ):  # the kernel ends whatever is in there at that moment: nothing has to be held or found
-        return [m for m in job.members if m.concerns_us], refused, pending
-    done: set[JobMember] = set()
-    limit = max(job.deadline, backend.now() + _LAST_TRY_S)
-    while backend.now() < limit:
-        for member in [m for m in job.members if m.concerns_us and m not in done]:
-            done.add(member)
-            receipt = sweep.hold(entry.ready.pins[member.ref.pid])
-            if receipt is None:
-                held.append(member)
-            elif receipt.status != "gone":
-                refused.append((member, receipt))
-        sweep.settle()
-        if not _look_again(entry, discovery, pending):
-            break
-    return held, refused, pending
+    growing: list[_Held] = []
+    for tree in trees:
+        if tree.sweep.mechanism == "cgroup.kill":
+            # The kernel ends whatever is in there at that moment: nothing has to be held or found.
+            tree.held = [m for m in tree.entry.job.members if m.concerns_us]
+        else:
+            tree.limit = max(tree.entry.job.deadline, backend.now() + _LAST_TRY_S)
+            growing.append(tree)
+    while growing := [tree for tree in growing if backend.now() < tree.limit]:
+        for tree in growing:
+            tree.hold()
+        grown = _look_again([tree.entry for tree in growing], discovery, pending)
+        growing = [tree for tree in growing if tree.entry in grown]
+    return pending
 
 
-def _look_again(entry: Entry, discovery: Discovery, pending: Pending) -> bool:
-    """Take in who is new; return whether this target got anybody."""
+def _look_again(entries: list[Entry], discovery: Discovery, pending: Pending) -> set[Entry]:
+    """Take in who is new; return which of the targets got anybody."""
     now = discovery.backend.now()
     born = discovery.born()
     if not discovery.sees_births and discovery.preparer.policy.scope.kind != "only":
         family = _scope.Family(discovery.backend.table())
-        born.append((entry, discovery.rescan(entry, family)))
-    found = False
+        born += [(entry, discovery.rescan(entry, family)) for entry in entries]
+    found: set[Entry] = set()
     for owner, members in born:
-        found = found or (owner is entry and bool(members))
+        if members and owner in entries:
+            found.add(owner)
         actions = owner.job.joined(members, now)
-        # To be forced is what happens to this target's new members anyway.
-        pending.append((owner, [a for a in actions if owner is not entry or not isinstance(a, Force)]))
+        # To be forced is what happens to these targets' new members anyway.
+        pending.append((owner, [a for a in actions if owner not in entries or not isinstance(a, Force)]))
     return found

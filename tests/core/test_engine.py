@@ -341,6 +341,30 @@ def test_child_that_was_born_late_is_forced_with_its_parent(child_lists: bool) -
     assert ("forced", 10) == (report.targets[0].outcome, report.exit_code)
 
 
+def test_many_that_are_forced_at_the_same_time_share_the_looks_at_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where orphans keep their parent's pid (Windows) there is no list of children: a table for each of two hundred targets makes the last one seconds late."""
+    monkeypatch.setattr(SimBackend, "reparents", property(lambda _self: False))
+    looks: list[str] = []
+    table, children = SimBackend.table, SimBackend.children
+
+    def one_table(self: SimBackend) -> object:
+        looks.append("table")
+        return table(self)
+
+    def one_list(self: SimBackend, pid: int) -> object:
+        looks.append("children")
+        return children(self, pid)
+
+    monkeypatch.setattr(SimBackend, "table", one_table)
+    monkeypatch.setattr(SimBackend, "children", one_list)
+    late = (Op("wait", 1.3), Op("fork", child=deaf("late")), Op("wait", 100.0))
+    machine = Machine(Spec("shell", children=tuple(deaf("app", main=late) for _ in range(20))), fork_watch="")
+    report = machine.stop("app", policy=make_policy(force_after_s=1.0, all=True, watch_s=0.0))
+    assert ["forced"] * 20 == [t.outcome for t in report.targets]
+    assert all(p.exited for p in machine.system.everyone if p.name == "late")
+    assert len(looks) < 20
+
+
 # --- escapees
 
 

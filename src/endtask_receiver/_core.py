@@ -243,8 +243,7 @@ class Core:
         self._first.clear()
         self._claims.clear()
         self._told, self._extra_s, self._overdue = None, 0.0, False
-        self._latch = _closed_latch()
-        self.asked = False
+        self._latch, self.asked = _closed_latch(), False
 
     # ------------------------------------------------------------------ what a requester says besides: any thread, never raises
 

@@ -555,13 +555,12 @@ def test_after_a_veto_the_next_request_soon_is_the_second(stop: Stop, clock: Clo
 
 def test_a_second_request_cannot_be_refused_before_it_is_counted_either(stop: Stop, clock: Clock) -> None:
     """Whoever it has woken may be faster than the count."""
-    stop._heard(request(clock))
+    ask_apart(stop, clock)
     assert stop.veto("no")
-    clock.now += 1
-    refused = []
+    refused: list[bool] = []
     waker = lambda: refused.append(stop.veto("no again"))  # noqa: E731  # removed below
     stop.add_waker(waker)
-    stop._heard(request(clock))
+    ask_apart(stop, clock)
     stop.remove_waker(waker)
     assert refused[0] is False
     assert stop.asked

@@ -315,12 +315,11 @@ class Kept:
 
     def _why_left(self, pid: int, name: str) -> list[Reason]:
         """Return why a process still runs: its own words first."""
-        said = self._talks.said(pid) if self._talks is not None else ()
         found: list[Reason] = []
-        if said:
+        if self._talks is not None:
             from endtask._said import said_reasons
 
-            found = said_reasons(said, f"{pid} {name}", pid)
+            found = said_reasons(self._talks.said(pid), f"{pid} {name}", pid, self._talks.granted_s)
         return [*found, Reason("running", f"{pid} {name} still runs, and force was not allowed", pid=pid)]
 
     def _member_reports(self, elapsed: float) -> list[MemberReport]:

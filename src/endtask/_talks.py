@@ -170,7 +170,7 @@ class Talks:
         elif entry.kind == "veto":
             actions = job.vetoes(member, now)
         if self._tell is not None:
-            text = f"{member.ref.pid} {member.name} {_said.in_words(entry)}"
+            text = f"{member.ref.pid} {member.name} {_said.in_words(entry, job.extended_s - entry.granted_s)}"
             self._tell(_KINDS.get(entry.kind, "said"), owner, member.ref, member.name, text)
         self._perform(owner, actions)
 

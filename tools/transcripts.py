@@ -1,6 +1,7 @@
 """Run the transcripts of the documentation again and write what really came out.
 
-Usage: `python tools/transcripts.py FILE...` with `endtask` on PATH; run by hand after a change of the output.
+Usage: `python tools/transcripts.py [--check] FILE...` with `endtask` on PATH; run by hand after a change of the output.
+With `--check` nothing is written, and the exit status is 1 if what came out differs in more than numbers, names of users and ancestors.
 
 A transcript is a console block after a comment that holds its commands::
 
@@ -12,12 +13,15 @@ A transcript is a console block after a comment that holds its commands::
 
 Every line is typed into one interactive bash on a terminal of its own and is shown with what it printed.
 A line that begins with `until` waits for that condition, one that begins with `@` is typed too; both stay hidden.
+`$DOCS` is the folder of the documentation.
 
-Decision: not part of `./check`, because pids and times differ in every run; what the words mean is tested elsewhere.
+Decision: only pages whose programs everybody has are checked by a test; what the words mean is tested elsewhere.
 """
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import os
 import pty
 import re
@@ -28,8 +32,21 @@ from pathlib import Path
 
 BLOCK = re.compile(r"(<!-- transcript\n(.*?)-->\n+)```console\n.*?```", re.DOTALL)
 JOB_NEWS = re.compile(r"^\[\d+\][+-]?\s+(Done|Exit|Terminated|Killed|Stopped).*\n", re.MULTILINE)
+VARIES = [
+    (re.compile(pattern), word)
+    for pattern, word in (
+        (r"   started by .*", ""),
+        (r"\buser \w+", "user USER"),
+        (r'"Running","\w+"', '"Running","USER"'),
+        (r".* by (fork-events|process-table) .*\n", ""),  # what the system tells whom
+        (r" \(observed\)", ""),
+        (r"[\d,]*\d(\.\d+)?( ms\b)?", "N"),
+        (r" +(?=N\b)", " "),  # columns
+    )
+]
 PROMPT = "<<endtask-transcript>>"
 DEADLINE_S = 60.0
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 COLUMNS = "100"
 
 
@@ -41,6 +58,7 @@ class Shell:
         if pid == 0:
             environment = {
                 **os.environ,
+                "DOCS": str(DOCS),
                 "PS1": PROMPT,
                 "NO_COLOR": "1",
                 "COLUMNS": COLUMNS,
@@ -104,16 +122,30 @@ def play(commands: str) -> str:
     return text
 
 
-def main() -> None:
-    """Rewrite the transcripts of the files that are named."""
-    for name in sys.argv[1:]:
+def shape(text: str) -> list[str]:
+    """Return what is the same in every run, line by line; of lines that differ in nothing else, one."""
+    for pattern, word in VARIES:
+        text = pattern.sub(word, text)
+    return [line for line, _same in itertools.groupby(text.splitlines())]
+
+
+def main() -> int:
+    """Rewrite the transcripts of the files that are named, or compare them."""
+    names, status = sys.argv[1:], 0
+    check = "--check" in names
+    for name in names[check:]:
         path = Path(name)
         text = path.read_text(encoding="utf-8")
         new = BLOCK.sub(lambda m: f"{m[1]}```console\n{play(m[2])}```", text)
-        if new != text:
+        if check:
+            differences = list(difflib.unified_diff(shape(text), shape(new), name, "what came out", lineterm=""))
+            status |= bool(differences)
+            print(*differences, sep="\n")
+        elif new != text:
             path.write_text(new, encoding="utf-8")
         print(f"{name}: {len(BLOCK.findall(text))} transcripts")
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -24,14 +24,14 @@ MOST_TEXT = 500  # characters
 MOST_SECONDS = 1e7
 MOST_COUNT = 10**15
 _STATES = ("running", "asked", "hurry", "ending")
-_KINDS = ("hello", "heard", "tell", "need", "veto", "shield", "cleanup", "refused")
+_KINDS = ("hello", "noted", "heard", "tell", "need", "veto", "shield", "cleanup", "refused")
 
 
 class Message(Record):
     """One word of an application.
 
     Attributes:
-        kind: `hello`, `heard`, `tell`, `need`, `veto`, `shield`, `cleanup` or `refused`.
+        kind: `hello`, `noted` (it has got our notice), `heard`, `tell`, `need`, `veto`, `shield`, `cleanup` or `refused`.
         text: What it says; for `hello` its name, for `heard` the request as its system spells it.
         seconds: For `need`, `shield` and `cleanup` their seconds, for `heard` how long ago, for `hello` its grace.
         done: Of a `tell`, None if it does not count.

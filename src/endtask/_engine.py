@@ -154,6 +154,8 @@ class Run:
         births = self.found.births
         if self._to_force or self._to_look or (births is not None and births.pending):
             return 0.0
+        if self._talks is not None and self._talks.pending:
+            return 0.0
         until = self._timers[0][0] if self._timers else now + 3600.0
         if self._watching:
             until = min(until, now + _RESPAWN_LOOK_S)

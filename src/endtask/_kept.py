@@ -305,14 +305,22 @@ class Kept:
             evidence = (Evidence("subreaper", "proved", text, elapsed),)
         else:
             word = "vetoed" if self._talks is not None and self._talks.vetoed else "running"
-            left = [(pid, f"{pid} {name} still runs, and force was not allowed") for pid, name in self._left]
-            reasons = tuple(Reason("running", text, pid=pid) for pid, text in left)
+            reasons = tuple(reason for pid, name in self._left for reason in self._why_left(pid, name))
         what, name = " ".join(self._command), self._command[0].rsplit("/", 1)[-1]
         granted_s = self._talks.granted_s if self._talks is not None else 0.0
         target = TargetReport(
             what, self.ref, name, word, elapsed, tuple(members), evidence, reasons, granted_s=granted_s
         )
         return Report((target,), elapsed_s=elapsed)
+
+    def _why_left(self, pid: int, name: str) -> list[Reason]:
+        """Return why a process still runs: its own words first."""
+        found: list[Reason] = []
+        if self._talks is not None:
+            from endtask._said import said_reasons
+
+            found = said_reasons(self._talks.said(pid), f"{pid} {name}", pid, self._talks.granted_s)
+        return [*found, Reason("running", f"{pid} {name} still runs, and force was not allowed", pid=pid)]
 
     def _member_reports(self, elapsed: float) -> list[MemberReport]:
         members = []

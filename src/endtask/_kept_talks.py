@@ -126,6 +126,9 @@ class KeptTalks:
         import selectors  # `subprocess` has loaded it
 
         until = None if timeout_s is None else self._backend.now() + timeout_s
+        more_s = self.hear() if self._talks.pending else 0.0
+        if more_s > 0:
+            return more_s, False
         news = self._waiter.fileno()
         assert news is not None, "every POSIX system has one"
         with selectors.DefaultSelector() as both:

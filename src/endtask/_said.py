@@ -44,8 +44,13 @@ def add(entries: list[Said], entry: Said) -> None:
         del entries[next((i for i, e in enumerate(entries) if e.kind == "tell"), 1)]
 
 
-def in_words(entry: Said) -> str:
-    """Return what was said: `heard SIGTERM after 0.2 ms`, `says: draining, 3 of 15`, `needs 8 s more: flushing (granted: until 18 s)`, `refuses: recording`."""
+def in_words(entry: Said, before_s: float = 0.0) -> str:
+    """Return what was said: `heard SIGTERM after 0.2 ms`, `says: draining, 3 of 15`, `needs 8 s more: flushing (granted: until 18 s)`, `refuses: recording`.
+
+    Args:
+        entry: What was said.
+        before_s: So many seconds had been granted before.
+    """
     seconds = entry.seconds or 0.0
     text = f": {entry.text}" if entry.text else ""
     if entry.kind == "heard":
@@ -54,7 +59,7 @@ def in_words(entry: Said) -> str:
     if entry.kind == "tell":
         return f"says: {progress(entry.text, entry.done, entry.total)}"
     if entry.kind == "need":
-        return f"needs {_round(seconds)} s more{text} ({_grant(entry)})"
+        return f"needs {_round(seconds)} s more{text} ({_grant(entry, before_s)})"
     if entry.kind == "veto":
         return f"refuses{text}"
     if entry.kind == "shield":
@@ -66,11 +71,11 @@ def in_words(entry: Said) -> str:
     return f"is not listened to any more{text}"
 
 
-def _grant(entry: Said) -> str:
+def _grant(entry: Said, before_s: float) -> str:
     until = "" if entry.until_s is None else f" until {_round(entry.until_s)} s"
     if entry.missing_s <= 0:
         return f"granted:{until}" if entry.granted_s > 0 else f"it has that:{until}"
-    option = extend_option(entry.granted_s + entry.missing_s)
+    option = extend_option(before_s + entry.granted_s + entry.missing_s)
     hint = f"{option} would" if option else "nobody waits so long"
     return f"granted:{until}, no more: {hint}" if entry.granted_s > 0 else f"not granted: {hint}"
 
@@ -86,13 +91,18 @@ def progress(text: str, done: int | None, total: int | None) -> str:
     return ", ".join(p for p in (text, count) if p) or "nothing in words"
 
 
-def extension(entries: Sequence[Said]) -> tuple[float, str]:
-    """Return for which `--extend` all that was asked for would have been granted, and for what; 0 if nothing is missing."""
+def extension(entries: Sequence[Said], granted_s: float) -> tuple[float, str]:
+    """Return for which `--extend` all that was asked for would have been granted, and for what; 0 if nothing is missing.
+
+    Args:
+        entries: What one process said.
+        granted_s: What was granted altogether, others of the same job included.
+    """
     missing = [e for e in entries if e.kind == "need" and e.missing_s > 0]
     if not missing:
         return 0.0, ""
     most = max(missing, key=lambda e: e.missing_s)
-    return sum(e.granted_s for e in entries) + most.missing_s, most.text
+    return granted_s + most.missing_s, most.text
 
 
 def _round(seconds: float, *, up: bool = False) -> str:
@@ -178,8 +188,8 @@ def asked_in_words(receiver: Receiver) -> str:
 # --------------------------------------------------------------------------- as reasons
 
 
-def said_reasons(said: Sequence[Said], who: str, pid: int) -> list[Reason]:
-    """Return why a process still runs by its own words; empty where it has not even heard the request."""
+def said_reasons(said: Sequence[Said], who: str, pid: int, granted_s: float) -> list[Reason]:
+    """Return why a process still runs by its own words; empty where it has not even heard the request. *granted_s* as in `extension`."""
     last: dict[str, Said] = {entry.kind: entry for entry in said}
     found = []
     if "veto" in last:
@@ -187,7 +197,7 @@ def said_reasons(said: Sequence[Said], who: str, pid: int) -> list[Reason]:
         return [Reason("vetoed", text, next=_FORCE.format(pid=pid), pid=pid)]
     if "heard" not in last and "tell" not in last and "need" not in last:
         return []
-    extend_s, what = extension(said)
+    extend_s, what = extension(said, granted_s)
     if extend_s:
         found.append(needs_time(extend_s, what, who, pid))
     text = f"{who} {in_words(last['heard'])}" if "heard" in last else f"{who} is ending"

@@ -4,7 +4,9 @@ A conversation is opened right before the first polite request to a process, bec
 a *notice* that belongs to the request (deadline and reason), or the request itself (CHANNEL).
 What comes back goes to the state machine, which decides, to whoever follows the run, and into the report.
 
-Nothing here waits.
+A signal overtakes a notice that was sent before it: the kernel delivers the one at once, the other is read by a thread.
+Half of all programs heard a request without its deadline (measured), and laid out their end for ten seconds that they did not have.
+So the answer to a notice is waited for, a moment at most; nothing else here waits.
 A process without a receiver never leads here: the engine loads this module when it meets the first one.
 """
 
@@ -28,18 +30,21 @@ if TYPE_CHECKING:
     Tell = Callable[[str, Entry, PidRef | None, str, str], None]
     Owners = Callable[[PidRef], Iterable[tuple[Entry, JobMember]]]
 
+_NOTED_S = 0.02  # for one process
+_PATIENCE_S = 0.1  # for all of a run: hundreds that are stopped must not hold up the others
 _KINDS = {"heard": "heard", "need": "needs", "veto": "refuses"}  # of events; all else is `said`
 
 
 class _Talk:
     """With one process."""
 
-    __slots__ = ("asked_at", "conversation", "reader", "ref")
+    __slots__ = ("asked_at", "conversation", "early", "reader", "ref")
 
     def __init__(self, ref: PidRef, conversation: Conversation) -> None:
         self.ref = ref
         self.conversation = conversation
         self.reader = _conversation.Reader()
+        self.early: list[Message] = []  # came while we waited for the answer to a notice
         self.asked_at: float | None = None  # when our last request was sent
 
 
@@ -63,6 +68,7 @@ class Talks:
         self._perform = perform
         self._tell = tell
         self._talks: dict[PidRef, _Talk] = {}
+        self._patience_s = _PATIENCE_S
 
     def begin(self, ref: PidRef, conversation: Conversation) -> None:
         """Talk with the process *ref*."""
@@ -78,8 +84,21 @@ class Talks:
         if talk is None or request.kind == "channel":
             return
         job = entry.job
-        talk.conversation.say(_conversation.notice(request.name, job.ends_at - self._backend.now(), job.policy.reason))
+        line = _conversation.notice(request.name, job.ends_at - self._backend.now(), job.policy.reason)
+        if talk.conversation.say(line):
+            self._await_noted(talk)
         talk.asked_at = self._backend.now()
+
+    def _await_noted(self, talk: _Talk) -> None:
+        """Wait until a process has got our notice, as long as we have patience; who is stopped or busy hears the request without it."""
+        began = self._backend.now()
+        until = began + min(_NOTED_S, self._patience_s)
+        while (left_s := until - self._backend.now()) > 0 and talk.conversation.wait(left_s):
+            messages = talk.reader.feed(talk.conversation.drain(), self._backend.now())
+            talk.early += messages
+            if any(m.kind == "noted" for m in messages) or talk.reader.broken or not talk.conversation.open:
+                break
+        self._patience_s -= self._backend.now() - began
 
     def ask(self, entry: Entry, member: JobMember, request: Request, why_not: str) -> Receipt:
         """Ask by the conversation itself (CHANNEL); *why_not* is why there is none."""
@@ -97,13 +116,18 @@ class Talks:
 
     # ------------------------------------------------------------------ listening
 
+    @property
+    def pending(self) -> bool:
+        """Whether something came that no news will wake anybody for."""
+        return any(t.early or t.reader.broken or not t.conversation.open for t in self._talks.values())
+
     def hear(self, only: PidRef | None = None) -> None:
         """Take in what has come, of all or of one process, and give it to the jobs."""
         for talk in [t for t in self._talks.values() if only is None or t.ref == only]:
             while talk.ref in self._talks:
                 data = talk.conversation.drain()
                 now = self._backend.now()
-                messages = talk.reader.feed(data, now)
+                messages, talk.early = [*talk.early, *talk.reader.feed(data, now)], []
                 for message in _without_overtaken(messages):
                     self._take(talk, message, now)
                 if talk.reader.broken:
@@ -119,7 +143,7 @@ class Talks:
             self._perform(owner, owner.job.hangs_up(member, self._backend.now()))
 
     def _take(self, talk: _Talk, message: Message, now: float) -> None:
-        if message.kind == "hello":
+        if message.kind in ("hello", "noted"):
             return
         after_s = None
         if message.kind == "heard" and talk.asked_at is not None:
@@ -146,7 +170,7 @@ class Talks:
         elif entry.kind == "veto":
             actions = job.vetoes(member, now)
         if self._tell is not None:
-            text = f"{member.ref.pid} {member.name} {_said.in_words(entry)}"
+            text = f"{member.ref.pid} {member.name} {_said.in_words(entry, job.extended_s - entry.granted_s)}"
             self._tell(_KINDS.get(entry.kind, "said"), owner, member.ref, member.name, text)
         self._perform(owner, actions)
 

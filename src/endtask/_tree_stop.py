@@ -111,6 +111,7 @@ class TreeStop:
         while self.report is None:
             now = self.backend.now()
             times = [t for t in (job.wake_at, self._scan_at) if t is not None]
+            times += [now] if self._talks is not None and self._talks.pending else []
             self._hear(self.waiter.wait(max(0.0, min(times) - now) if times else None))
             if self._talks is not None:
                 self._talks.hear()
@@ -296,8 +297,7 @@ class TreeStop:
             if self._talks is None:
                 from endtask._talks import Talks
 
-                perform = lambda _entry, actions: self._perform(actions)  # noqa: E731  # one tree, one entry
-                self._talks = Talks(self.backend, self.started_at, self._owners, perform)
+                self._talks = Talks(self.backend, self.started_at, self._owners, lambda _, todo: self._perform(todo))
             self._talks.begin(member.ref, found)
         if self._talks is not None:
             self._talks.prepare(self.entry, member, request)

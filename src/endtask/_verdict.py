@@ -93,7 +93,7 @@ def _wanted_more(job: Job) -> list[Reason]:
         if member.said and member.forced:
             from endtask._said import extension, needs_time
 
-            extend_s, what = extension(member.said)
+            extend_s, what = extension(member.said, job.extended_s)
             if extend_s:
                 found.append(needs_time(extend_s, what, f"{member.ref.pid} {member.name}".rstrip(), member.ref.pid))
     return found

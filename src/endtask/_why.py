@@ -174,7 +174,7 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
     if member.said:
         from endtask._said import said_reasons  # only who has met a receiver needs it
 
-        said = said_reasons(member.said, f"{member.ref.pid} {member.name}".rstrip(), member.ref.pid)
+        said = said_reasons(member.said, f"{member.ref.pid} {member.name}".rstrip(), member.ref.pid, job.extended_s)
         if said:
             return [*said, *_held_back(facts, f"{facts.ref.pid} {facts.name}".rstrip()), *_by_state(facts, facts.name)]
     found = [*member.state]  # what the last look at its windows showed; read again for the verdict where there are any

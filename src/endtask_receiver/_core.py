@@ -233,6 +233,13 @@ class Core:
         if self._end is not None:
             self._end(request)
 
+    def _may_refuse(self) -> bool:
+        """Say whether what was asked may be refused, also if it has woken somebody and is not counted yet (only in turn)."""
+        request, before = self.request, self._last_s
+        if request is None or before is None or not self.policy.window_s < request.at - before <= self.grace_s:
+            return not self.hurry  # the first one, one that is counted already, a repetition, or a new beginning
+        return self._word(1) == "ask"
+
     def _refuse(self) -> None:
         """Go back to the beginning, but for the count (only in turn)."""
         self._vetoed = True
@@ -240,8 +247,7 @@ class Core:
         self._first.clear()
         self._claims.clear()
         self._told, self._extra_s, self._overdue = None, 0.0, False
-        self._latch = _closed_latch()
-        self.asked = False
+        self._latch, self.asked = _closed_latch(), False
 
     # ------------------------------------------------------------------ what a requester says besides: any thread, never raises
 

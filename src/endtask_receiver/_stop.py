@@ -196,13 +196,18 @@ class Stop(Core):
             return False
         done = allocate_lock()
         done.acquire()
+        refused: list[bool] = []
 
         def refuse() -> None:
-            self._refuse()
+            refused.append(self._may_refuse())
+            if refused[0]:
+                self._refuse()
             done.release()
 
         self._in_turn(refuse)
         done.acquire(True, _TURN_S)  # if another thread is just counting, it does this, too: in microseconds
+        if refused == [False]:
+            return False
         if self._wake_fd is not None:
             self._wake_fd.reset()
         self._say(News(self._clock(), None, "veto", None, reason))

@@ -87,8 +87,10 @@ def test_a_conversation_brings_news_and_ends_with_the_process(stage: Stage) -> N
     conversation = stage.backend.converse(pin, waiter)
     assert not isinstance(conversation, str), conversation
     assert conversation.open
+    assert conversation.wait(PATIENCE_S)
     _hear(waiter, conversation, b'"hello"')
     assert conversation.drain() == b""
+    assert not conversation.wait(0.0)
     assert conversation.say(b'{"endtask":1,"notice":{"left_s":1.0}}\n')
     stage.backend.send(pin, TERM, 0.0)
     _hear(waiter, conversation, b'"heard"')
@@ -99,6 +101,7 @@ def test_a_conversation_brings_news_and_ends_with_the_process(stage: Stage) -> N
         assert conversation.drain() == b""
     assert not conversation.open
     assert not conversation.say(b"{}\n")
+    assert not conversation.wait(0.0)
     for _ in range(2):
         conversation.close()
     assert stage.backend.converse(pin, waiter) == ""

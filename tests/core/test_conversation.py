@@ -249,8 +249,10 @@ def test_what_would_have_been_enough() -> None:
         Said("need", 2.0, "b", seconds=8.0, granted_s=2.0, missing_s=4.0),
         Said("need", 3.0, "c", seconds=1.0, missing_s=0.5),
     )
-    assert _said.extension(said) == (9.0, "b")
-    assert _said.extension(said[:1]) == (0.0, "")
+    assert _said.extension(said, 5.0) == (9.0, "b")
+    assert _said.extension(said, 7.0) == (11.0, "b"), "others had their part of it"
+    assert _said.in_words(said[2], 5.0) == "needs 1 s more: c (not granted: --extend 5.5s would)"
+    assert _said.extension(said[:1], 0.0) == (0.0, "")
 
 
 # --------------------------------------------------------------------------- what it is

@@ -264,6 +264,16 @@ def test_more_time_that_was_not_granted_is_in_the_report_with_the_option() -> No
     assert machine.heard("web") == [TERM, 9]
 
 
+def test_the_option_that_would_do_counts_what_was_granted_before() -> None:
+    """To the process itself, and to others of its tree: less would not have been enough."""
+    machine = Machine(talker(say("heard"), say("need", 3.0), wait(0.5), say("need", 4.0), wait(9.0), LEAVE))
+    target = machine.one("web", policy=make_policy(force_after_s=1.0, extend_s=2.0, watch_s=0.0))
+    assert target.granted_s == pytest.approx(2.0)
+    wanted = [e.text for e in machine.events if e.kind == "needs"]
+    assert "--extend 3.6s" in wanted[1]
+    assert "--extend 3.6s" in target.reasons[0].next
+
+
 def test_a_refusal_is_the_verdict() -> None:
     """Said, told, `vetoed`, and why."""
     machine = Machine(talker(say("heard"), wait(0.2), say("veto")))

@@ -140,6 +140,9 @@ class Talk:
         came, self.came = self.came, b""
         return came
 
+    def wait(self, timeout_s: float) -> bool:
+        return bool(self.came)
+
     def close(self) -> None:
         self.open = False
 

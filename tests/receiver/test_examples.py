@@ -20,6 +20,7 @@ import pytest
 from endtask_receiver import Policy, fake, listen
 
 from .lab import LIMIT_S, Program
+from .talk import Requester
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,6 +150,42 @@ def test_the_asyncio_service_answers_what_it_was_asked(way: str) -> None:
         assert ended_truly(program, way) == []
 
 
+@every_way
+def test_the_ingest_tells_how_far_it_is(way: str, tmp_path: Path) -> None:
+    """Each job is done or written down; who asks sees it all, and may give it the time that it needs."""
+    with Program(EXAMPLES / "ingest.py", str(tmp_path), "20") as program:
+        program.expect("ready")
+        with Requester(program.pid) as requester:
+            requester.notice(1.8)
+            ask(program, way)
+            if way != TWICE:
+                needs = requester.until("need")["need"]
+                requester.say(granted={"left_s": needs["seconds"]})
+            said = requester.rest()
+        assert ended_truly(program, way) == []
+    done, left = numbers(tmp_path / "done"), numbers(tmp_path / "left")
+    assert done + left == list(range(20))
+    assert not left or way == TWICE
+    assert [m["tell"]["done"] for m in said if "tell" in m] == list(range(1, len(done) + 1))
+    assert any("close the database: done" in m["cleanup"]["text"] for m in said if "cleanup" in m)
+
+
+def test_the_ingest_refuses_once(tmp_path: Path) -> None:
+    """While it records; who insists ends it, and what was not done is written down."""
+    with Program(EXAMPLES / "ingest.py", str(tmp_path), "8", "recording") as program:
+        program.expect("ready")
+        with Requester(program.pid) as requester:
+            program.send(TERM)
+            assert requester.until("veto")["veto"]["text"] == "recording until ten"
+            try:
+                program.process.wait(LATER_S)  # so that the next one counts as another request
+            except subprocess.TimeoutExpired:
+                program.send(TERM)
+            requester.rest()
+        assert ended_truly(program, "TERM") == []
+    assert numbers(tmp_path / "left") == list(range(8))
+
+
 def connect(port: int) -> socket.socket:
     """Connect to a service."""
     return socket.create_connection(("127.0.0.1", port), LIMIT_S)
@@ -265,6 +302,7 @@ TESTS: dict[str, Callable[..., None]] = {
     "tk_notes.py": test_the_notes_are_saved,
     "workers.py": test_workers_end_with_their_parent,
     "children.py": test_children_are_asked,
+    "ingest.py": test_the_ingest_tells_how_far_it_is,
 }
 
 
@@ -353,7 +391,7 @@ def test_the_pages_name_only_what_there_is(page: str) -> None:
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         compile(block, page, "exec")
     with fake() as stop:
-        missing = [name for name in re.findall(r"\bstop\.(\w+)", text) if not hasattr(stop, name)]
+        missing = [name for name in re.findall(r"(?<!\.)\bstop\.(\w+)", text) if not hasattr(stop, name)]
     for call in re.findall(r"(?<![\w.])listen\(([^()]*)\)", text):
         missing += set(re.findall(r"(\w+)=", call)) - set(inspect.signature(listen).parameters)
     for call in re.findall(r"\bPolicy\(([^()]*)\)", text):

@@ -589,6 +589,20 @@ def test_after_a_veto_the_next_request_soon_is_the_second(stop: Stop, clock: Clo
     assert stop.veto("no again") is False
 
 
+def test_a_second_request_cannot_be_refused_before_it_is_counted_either(stop: Stop, clock: Clock) -> None:
+    """Whoever it has woken may be faster than the count."""
+    ask_apart(stop, clock)
+    assert stop.veto("no")
+    refused: list[bool] = []
+    waker = lambda: refused.append(stop.veto("no again"))  # noqa: E731  # removed below
+    stop.add_waker(waker)
+    ask_apart(stop, clock)
+    stop.remove_waker(waker)
+    assert refused[0] is False
+    assert stop.asked
+    assert stop.hurry
+
+
 def test_long_after_a_veto_a_request_is_a_first_one(stop: Stop, clock: Clock) -> None:
     """Yesterday's refusal does not make today's question urgent."""
     ask_apart(stop, clock)

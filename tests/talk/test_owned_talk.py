@@ -113,6 +113,8 @@ def test_a_refusal_of_an_owned_command_is_an_outcome(runtime: pathlib.Path) -> N
         report = owned.stop()
         assert report.targets[0].outcome == "vetoed"
         assert report.exit_code == 124
+        assert [r.code for r in report.targets[0].reasons] == ["vetoed", "running"]
+        assert "refuses: recording" in report.targets[0].reasons[0].text
         endtask.stop(owned.pid, now=True)
 
 

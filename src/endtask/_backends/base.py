@@ -8,7 +8,7 @@ Rules for every backend:
 - A method that takes a `Pin` acts on exactly that process or raises `GoneError`; it never falls back to the bare pid without saying so in `Pin.exact`.
 - A method that takes a bare pid only *reads*, and its answer is a hint until a pin confirms it.
 - "No such process" is `GoneError` or `None` as documented; "may not" is `AccessDeniedError`; they are never mixed up.
-- No method sleeps; only `Waiter.wait` blocks, for at most the time given.
+- No method sleeps; only `Waiter.wait` and `Conversation.wait` block, for at most the time given.
 
 Size: one list of questions; whoever writes a backend reads it from top to bottom.
 """
@@ -100,7 +100,7 @@ class ForkWatch(Protocol):
 class Conversation(Protocol):
     """A connection to the receiver in one process: bytes both ways.
 
-    No method waits for the other side, and none raises because of what it does.
+    No method but `wait` waits for the other side, and none raises because of what it does.
     News (bytes that have come, or the end of the other side) wake the waiter that it was opened with, until it is closed.
     It must be closed before that waiter is.
     """
@@ -117,6 +117,9 @@ class Conversation(Protocol):
 
     def drain(self) -> bytes:
         """Return what has come since the last call, at most 64 KiB (the rest wakes the waiter again); empty when there is nothing."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until there is something to drain, at most *timeout_s* seconds; return whether there is. The news still wakes the waiter."""
 
     def close(self) -> None:
         """End it; closing twice is allowed."""

@@ -207,7 +207,10 @@ def _member_lines(member: MemberReport) -> list[Line]:
     if member.said:
         from endtask._said import in_words
 
-        told += [(entry.at_s, f"    {entry.at_s:.2f} s  {in_words(entry)}") for entry in member.said]
+        before_s = 0.0
+        for entry in member.said:
+            told.append((entry.at_s, f"    {entry.at_s:.2f} s  {in_words(entry, before_s)}"))
+            before_s += entry.granted_s
     return [*lines, *(text for _at_s, text in sorted(told, key=lambda line: line[0]))]
 
 

@@ -11,12 +11,15 @@ The C module `_socket`, because `socket` brings 2 ms of enums.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 
 assert sys.platform == "linux"
 
 import _socket
+
+from endtask._backends.linux.pidfd import wait_readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +79,10 @@ class LinuxConversation:
         if not data:
             self.close()
         return data
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until there is something to drain, at most *timeout_s* seconds; return whether there is."""
+        return self._fd >= 0 and wait_readable(self._fd, math.ceil(max(0.0, timeout_s) * 1000))
 
     def close(self) -> None:
         """End it."""

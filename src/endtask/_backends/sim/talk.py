@@ -114,6 +114,9 @@ class SimConversation:
             self.news = True  # its end is still to be read
         return data
 
+    def wait(self, timeout_s: float) -> bool:  # its programs say at once what they say, or not at all
+        return self.news and not self._closed
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True

@@ -15,6 +15,7 @@ Rejected: WaitNamedPipe, where all instances are taken: it would wait for strang
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 
 assert sys.platform == "win32"
@@ -113,6 +114,13 @@ class PipeConversation:
             self._begin()
         self._watch()
         return bytes(data)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until there is something to drain, at most *timeout_s* seconds; return whether there is."""
+        if self._incoming is None:
+            return False
+        got = _winapi.WaitForSingleObject(self._incoming.event, math.ceil(max(0.0, timeout_s) * 1000))
+        return got == _winapi.WAIT_OBJECT_0
 
     def _begin(self) -> None:
         """Begin to read."""

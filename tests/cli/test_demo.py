@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 
@@ -42,3 +43,16 @@ def test_demo_that_is_killed_takes_its_programs_along() -> None:
         finally:
             os.close(handle)
     assert ended
+
+
+def test_demo_ends_at_one_interrupt_and_leaves_nothing() -> None:
+    """Ctrl+C while it waits for a program ends the demonstration, not only that act."""
+    with subprocess.Popen([sys.executable, "-m", "endtask", "demo"], stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        while "TERM -> " not in demo.stdout.readline():
+            pass
+        demo.send_signal(signal.SIGINT)
+        rest = demo.stdout.read()
+    assert demo.returncode == 130
+    assert "2. A slow one" not in rest
+    assert re.search(r"all 1 processes that this demonstration started are gone", rest)

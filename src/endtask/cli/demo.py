@@ -142,10 +142,14 @@ class Demo:
         self.console.out.line(text)
 
     def command(self, *argv: str) -> int:
-        """Show a command line, carry it out, and show its exit code."""
+        """Show a command line, carry it out, and show its exit code.
+
+        Raises:
+            KeyboardInterrupt: Ctrl+C came meanwhile: the command has said what it did by then, and nobody wants to see the next one.
+        """
         import shlex
 
-        from endtask.cli.main import dispatch
+        from endtask.cli.main import INTERRUPTED, dispatch
 
         out = self.console.out
         out.line("")
@@ -157,17 +161,25 @@ class Demo:
             code = error.exit_code
         if argv[0] == "stop":
             out.line((("dim", f"exit code {code}: {dict(help_texts.EXIT_CODES).get(code, '')}"),))
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         return code
 
 
 def demo(console: Console) -> int:
-    """Run the demonstration; 0 if everything that it started is shown to be gone."""
+    """Run the demonstration; 0 if everything that it started is shown to be gone, 130 if that is so after Ctrl+C."""
+    from endtask.cli.main import INTERRUPTED
+
     where = f"in {system.PLACE}s of their own"
     console.out.line(f"endtask asks real programs to stop; it starts them itself, {where}, and touches no others.")
     with Stage() as stage:
         play = Demo(console, stage)
-        for act in (_polite, _slow, _stubborn, _family, _supervised):
-            act(play)
+        interrupted = False
+        try:
+            for act in (_polite, _slow, _stubborn, _family, _supervised):
+                act(play)
+        except KeyboardInterrupt:
+            interrupted = True
         report = _clean_up(stage)
     gone = report.exit_code in (0, 10) and not report.survivors
     console.out.line("")
@@ -183,6 +195,8 @@ def demo(console: Console) -> int:
             ("", ", each shown by its own identity"),
         )
     )
+    if interrupted:
+        return INTERRUPTED
     console.out.line("")
     console.out.line(
         "now your own: `endtask look :8080` says how it would answer, `endtask stop :8080` asks it, waits and proves; `endtask --help` has the rest"

@@ -13,6 +13,7 @@ import subprocess
 
 import pytest
 
+import endtask
 from tests.windows.lab import NO_WINDOW, PATIENCE_S, UNDER_WINE, open_handle
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
@@ -51,3 +52,15 @@ def test_demo_that_is_killed_takes_its_programs_along() -> None:
             assert _winapi.WaitForSingleObject(handle, int(PATIENCE_S * 1000)) == 0
         finally:
             _winapi.CloseHandle(handle)
+
+
+def test_demo_that_is_asked_ends() -> None:
+    """One console event ends the demonstration, not only the act that it meets, and its programs with it."""
+    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, text=True, creationflags=NO_WINDOW) as demo:
+        assert demo.stdout is not None
+        while "CTRL_C -> " not in demo.stdout.readline():
+            pass
+        (target,) = endtask.stop(str(demo.pid), timeout_s=PATIENCE_S, watch_s=0).targets
+        rest = demo.stdout.read()
+    assert (target.outcome, demo.returncode) == ("stopped", 130), rest
+    assert "nothing that this demonstration started is left" in rest

@@ -189,6 +189,9 @@ def demo(console: Console) -> int:
         )
         return 3
     count = len(report.targets) + len(report.missing)
+    if interrupted and count <= 1:
+        console.out.line("nothing that this demonstration started is left")
+        return INTERRUPTED
     console.out.line(
         (
             ("good", f"all {count} processes that this demonstration started are gone"),

@@ -201,7 +201,8 @@ def test_polite_wait_force_ends_what_does_not_close(lab: Lab) -> None:
         assert (answer.outcome, answer.code) == ("forced", 10)
         assert answer.sent == ["WM_CLOSE delivered", "TERMINATE delivered"]
         asked, forced = (r["at_s"] for r in answer.target["members"][0]["receipts"])
-        assert forced - asked >= 0.5
+        assert forced >= 0.5  # the plan counts from its begin, and asking takes a moment on a busy machine
+        assert forced - asked > 0.25
         assert (target.exit_code, target.heard("detach")) == (FORCED, 0)
 
 

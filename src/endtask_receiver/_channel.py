@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import os
 
-from endtask_receiver._channel_lines import clean, encode, heard_of, hello_of, left_of, line_of
+from endtask_receiver._channel_lines import clean, distinct, encode, heard_of, hello_of, left_of, line_of
 from endtask_receiver._request import StopRequest
 
 TYPE_CHECKING = False
@@ -163,9 +163,8 @@ class Channel:
             last: Whether this is the last time: nothing is put off.
         """
         self._woken = False  # first: what comes from now on wakes us again
-        first = self._stop.request
-        for request in (first, *tuple(self._stop._counted)):  # one that was refused at once is no first one any more
-            if request is not None and request.at not in self._announced:
+        for request in distinct(self._stop.request, tuple(self._stop._counted)):
+            if request.at not in self._announced:
                 self._announced.append(request.at)
                 del self._announced[:-128]  # more than the core keeps; after a veto they begin anew
                 self._say({"heard": heard_of(self._stop, request)})

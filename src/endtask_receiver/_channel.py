@@ -36,7 +36,7 @@ A transport (`_channel_posix`, the pipe of Windows) makes one `Channel`, and doe
 
 Decision: a notice takes another way than its request, and the request is faster: the handler of a signal runs before our thread has read a line (10 of 12, measured).
 So who looks at a request for the first time waits until the thread has been round once: 0.1 ms, `SETTLE_S` at most, and only while somebody talks to us.
-Rejected: that the requester waits for `noted`; it would wait for every program that hangs.
+Rejected: to rely on a requester that waits for `noted`. endtask does so, 20 ms at most; to wait for every program that hangs is nobody's duty.
 
 `wake` is called from any thread, also from a signal handler; it must neither wait nor raise.
 """
@@ -46,7 +46,7 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock, get_ident
 
-from endtask_receiver._channel_lines import clean, heard_of, hello_of, line_of
+from endtask_receiver._channel_lines import clean, distinct, heard_of, hello_of, line_of
 from endtask_receiver._channel_talk import LAST_MAX, OUT_MAX, PATIENCE_S, VERSION, Conversation
 
 TYPE_CHECKING = False
@@ -192,9 +192,8 @@ class Channel:
         """
         self._woken = False  # first: what comes from now on wakes us again
         self._server = get_ident()
-        first = self._first()
-        for request in (first, *tuple(self._stop._counted)):  # one that was refused at once is no first one any more
-            if request is not None and request.at not in self._announced:
+        for request in distinct(self._first(), tuple(self._stop._counted)):
+            if request.at not in self._announced:
                 self._announced.append(request.at)
                 del self._announced[:-128]  # more than the core keeps; after a veto they begin anew
                 self._say({"heard": heard_of(self._stop, request)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from endtask_receiver._request import News, StopRequest
     from endtask_receiver._stop import Stop
@@ -69,6 +69,20 @@ def hello_of(stop: Stop, pid: int) -> dict[str, object]:
     state = "ending" if stop.ending else "hurry" if stop.hurry else "asked" if stop.asked else "running"
     grace_s = seconds(stop.grace_s)
     return {"pid": pid, "name": clean(stop.name), "grace_s": grace_s, "state": state, "left_s": _left_s(stop)}
+
+
+def distinct(first: StopRequest | None, counted: Sequence[StopRequest]) -> list[StopRequest]:
+    """Return the requests that everybody is to hear of.
+
+    Args:
+        first: The first one, None if nobody has asked. One that was refused at once is none any more, and counted all the same;
+            one that two of our ears report crosswise is counted as the other one has reported it.
+        counted: Those that were counted.
+    """
+    if first is None or any(each.at == first.at for each in counted):
+        return list(counted)
+    same = next((each for each in counted if each.name == first.name), None)
+    return [first, *(each for each in counted if each is not same)]
 
 
 def heard_of(stop: Stop, request: StopRequest) -> dict[str, object]:

@@ -73,9 +73,11 @@ def test_one_that_never_shuts_up_does_not_fill_the_screen() -> None:
 
 
 def test_however_much_one_says_it_hides_no_request_and_no_end() -> None:
-    """A hundred of its words are shown, refusals too, and what is done to others all the same."""
+    """A hundred of its words are shown, refusals too, and of its children; and what is done to others all the same."""
     lines = render.EventLines()
     told = [lines.line(said(0.1, f"refuses: {n}", "refuses")) for n in range(300)]
+    assert sum(line is not None for line in told) == render.LINES + 1
+    told = [lines.line(Event("joined", 0.1, "web", text="found: started while stopping")) for _n in range(300)]
     assert sum(line is not None for line in told) == render.LINES + 1
     assert "2.00 s  KILL -> 4711 other" in text(
         [lines.line(Event("request", 2.0, "other", text="KILL -> 4711 other")) or ""]

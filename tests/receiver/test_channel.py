@@ -190,6 +190,24 @@ def test_everybody_hears_of_every_distinct_request_once(bench: Bench) -> None:
     assert [talk.words() for talk in two] == [[], []]
 
 
+def test_a_signal_that_two_ears_report_crosswise_is_heard_once(bench: Bench) -> None:
+    """The thread notes it first, and the handler is counted first: it is one request all the same."""
+    talk = bench.connect()
+    talk.words()
+
+    def handler() -> None:
+        bench.stop.remove_waker(handler)
+        bench.clock.now += 0.001
+        bench.stop._heard(StopRequest(bench.clock.now, "signal", name="SIGTERM"), lambda: False)
+
+    bench.stop.add_waker(handler)
+    bench.stop._heard(StopRequest(bench.clock.now, "signal", name="SIGTERM"), lambda: True)
+    assert bench.stop.request is not bench.stop.requests[0]
+    assert talk.words() == ["heard"]
+    bench.signal(later_s=1.0)
+    assert talk.words() == ["heard"]
+
+
 def test_a_further_request_wakes_whatever_it_means() -> None:
     """Also if the policy says that all of them are the same: somebody wants to hear that it was heard."""
     bench = Bench(Policy(steps=["ask"]))

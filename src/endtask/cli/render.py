@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from endtask.model import Event, MemberReport, Missing, PidRef, Report, Suspect, TargetReport
 
 MANY = 10  # of a long list that many are shown, the rest is counted; `-v` shows all
-LINES = 100  # of the usual events, and of what applications say
+LINES = 100  # of the usual events, of what applications say, and of what is born meanwhile
 SAID_S = 1.0  # between two lines of one process that tell progress
 _NTSTATUS = 0x10000  # exit statuses from here on are written in hexadecimal, as Windows does
 # Told only with -v: the first two are what the user typed, the last one is the report itself.
 _QUIET_EVENTS = frozenset(("selected", "waiting", "settled"))
-_WORDS = frozenset(("heard", "said", "needs", "refuses"))  # events: what applications say
+# Events that are counted together, and what is said of the rest of them.
+_USUAL, _WORDS, _BORN = "the rest is counted below", "applications say more", "more are found"
+_COUNTED = dict.fromkeys(("request", "exited"), _USUAL)
+_COUNTED |= {**dict.fromkeys(("heard", "said", "needs", "refuses"), _WORDS), "joined": _BORN}
 _HEADS = {
     "vetoed": "said no:",
     "already-gone": "already gone:",
@@ -44,25 +47,24 @@ class EventLines:
     """Chooses what is told of a run: everything with *verbose*, otherwise the unusual and the first hundred of the usual.
 
     A stop of ten thousand processes is not read line by line, and writing it all would take as long as the stop.
-    What applications say is counted apart: however much that is, it hides no request and no end.
+    What applications say and start is counted apart: however much that is, it hides no request and no end.
     """
 
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
-        self._left = [LINES, LINES]  # of the usual events, of words
+        self._left = dict.fromkeys((_USUAL, _WORDS, _BORN), LINES)
         self._said: dict[PidRef | None, tuple[float, str]] = {}  # who said what last, and when that was shown
 
     def line(self, event: Event) -> Line | None:
         """Return the line for the next event, None if it is not told."""
         if not self._verbose and event.kind == "said" and self._is_progress(event):
             return None
-        is_word = event.kind in _WORDS
-        if not self._verbose and (is_word or event.kind in ("request", "exited")):
-            self._left[is_word] -= 1
-            if self._left[is_word] == -1:
-                rest = "applications say more" if is_word else "the rest is counted below"
+        rest = _COUNTED.get(event.kind)
+        if rest is not None and not self._verbose:
+            self._left[rest] -= 1
+            if self._left[rest] == -1:
                 return f"  {event.at_s:.2f} s  and so on: {rest} (-v shows every line)"
-            if self._left[is_word] < 0:
+            if self._left[rest] < 0:
                 return None
         return event_line(event, verbose=self._verbose)
 

@@ -173,17 +173,10 @@ def demo(console: Console) -> int:
     where = f"in {system.PLACE}s of their own"
     console.out.line(f"endtask asks real programs to stop; it starts them itself, {where}, and touches no others.")
     with Stage() as stage:
-        play = Demo(console, stage)
-        interrupted = False
-        try:
-            for act in (_polite, _slow, _stubborn, _family, _supervised):
-                act(play)
-        except KeyboardInterrupt:
-            interrupted = True
+        interrupted = _perform(Demo(console, stage))
         report = _clean_up(stage)
-    gone = report.exit_code in (0, 10) and not report.survivors
     console.out.line("")
-    if not gone:
+    if report.exit_code not in (0, 10) or report.survivors:
         console.complain(
             "not everything that the demonstration started is shown to be gone; it ends by itself within two minutes"
         )
@@ -205,6 +198,16 @@ def demo(console: Console) -> int:
         "now your own: `endtask look :8080` says how it would answer, `endtask stop :8080` asks it, waits and proves; `endtask --help` has the rest"
     )
     return 0
+
+
+def _perform(play: Demo) -> bool:
+    """Show all acts; return whether Ctrl+C has ended them early."""
+    try:
+        for act in (_polite, _slow, _stubborn, _family, _supervised):
+            act(play)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def _clean_up(stage: Stage) -> Report:

@@ -307,7 +307,8 @@ def _likeness(backend: Backend, ready: Prepared, origin: Origin, row: Row, name:
         return "with the same name, on the same port"
     if origin.cgroup and row.ppid == origin.parent and backend.cgroup(row.pid) == origin.cgroup:
         return f"with the same name, in the same cgroup {origin.cgroup}"  # its manager may give it other arguments
-    if line and ready.cmdline:
+    # Empty is that of a process in the middle of execve(2), which has the new name already; a later look tells.
+    if line is not None and (not line or ready.cmdline):
         return ""
     return "with the same name; the command lines could not be compared"
 

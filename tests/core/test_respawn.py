@@ -1,0 +1,47 @@
+"""What shows that a newcomer is the target's own program once more."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from endtask import _watch
+from endtask.model import Row
+
+if TYPE_CHECKING:
+    from typing import Any
+
+LINE = ("sleep", "601")
+
+
+def likeness(line: tuple[str, ...] | None, *, before: tuple[str, ...] = LINE, name: str = "sleep") -> str:
+    """Return what shows it for a newcomer with this command line, where the target had the one *before*."""
+    backend: Any = SimpleNamespace(command_line=lambda _pid: line, cgroup=lambda _pid: "")
+    ready: Any = SimpleNamespace(cmdline=before, target=SimpleNamespace(name="sleep"))
+    origin: Any = SimpleNamespace(cgroup="", parent=10)
+    return _watch._likeness(backend, ready, origin, Row(11, 10, 11, 11, 5, "S", name, False), name, on_port=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "before", "shown"),
+    [
+        (LINE, LINE, "with the same command line"),
+        (("sleep", "602"), LINE, ""),
+        ((), LINE, ""),
+        (None, LINE, "with the same name; the command lines could not be compared"),
+        (LINE, (), "with the same name; the command lines could not be compared"),
+        ((), (), ""),
+    ],
+    ids=["same", "other", "in the middle of execve", "unreadable", "target unreadable", "both"],
+)
+def test_the_command_line_tells(line: tuple[str, ...] | None, before: tuple[str, ...], shown: str) -> None:
+    """A new name without a line is that of a process that has only begun: nothing is said of it before it has one."""
+    assert likeness(line, before=before) == shown
+
+
+def test_another_name_is_another_program() -> None:
+    """Unless the whole command line is the same."""
+    assert likeness(("cat",), name="cat") == ""
+    assert likeness(LINE, name="cat") == "with the same command line"

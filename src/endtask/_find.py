@@ -175,10 +175,11 @@ class Finder:
 
     def _by_name(self, word: str) -> None:
         backend = self.backend
-        kernel = never = filtered = 0
+        kernel = never = 0
         served = ""
         pids = []
-        for pid, short in self._names(word):
+        everybody, filtered = self._everybody(word)
+        for pid, short in self._names(word, everybody):
             if pid <= 1 or pid in self.own_line:
                 never += 1
                 continue
@@ -199,15 +200,21 @@ class Finder:
 
         if not pids and not filtered and (kernel or never):
             self._refuse_matches(word, kernel, served)
-        nobody = f"no process is named `{word}`" if not pids and not filtered else f"no process named `{word}`"
-        if filtered and not pids:
-            nobody += " passes the filters"
-        if "/" in word:
-            nobody += f" (a name has no slash; who has the file open: `file:{word}`)"
+        nobody = _nobody(word, found=bool(pids), filtered=bool(filtered))
         hides = not pids and self._is_partly_hidden()
         if hides:
             nobody += ", but the processes of other users are hidden from us"
         self._select(word, pids, lambda: still, nobody=nobody, code="not-permitted" if hides else "no-match")
+
+    def _everybody(self, word: str) -> tuple[list[int], int]:
+        """Return whose names are to be read (nobody's if the table is at hand), and how many the filters have left out already."""
+        if self.table is not None:
+            return [], 0
+        everybody = self.backend.list_pids()
+        if word != "*" or not self.checks:
+            return everybody, 0
+        passing = [pid for pid in everybody if self._passes(pid)]  # no name decides anything, so the filters come first
+        return passing, len(everybody) - len(passing)
 
     def _is_partly_hidden(self) -> bool:
         """Return whether others may be hidden from us (hidepid, proc(5)): pid 1 is always there, and it cannot be seen."""
@@ -226,8 +233,8 @@ class Finder:
         text = f"`{word}` matches only endtask itself, its ancestors or pid 1, which are never selected"
         raise RefusedError(text, hint="name another process")
 
-    def _names(self, word: str) -> list[tuple[int, str]]:
-        """Return pid and short name of everything whose name fits; the short name decides first, because it is one small read."""
+    def _names(self, word: str, pids: Iterable[int]) -> list[tuple[int, str]]:
+        """Return pid and short name of those of *pids* (of the table, if it is at hand) whose name fits; the short name decides first, because it is one small read."""
         backend = self.backend
         folds = backend.folds_case
         head = word.split("*", 1)[0].split("?", 1)[0]
@@ -236,7 +243,7 @@ class Finder:
         if self.table is not None:
             shorts: Iterable[tuple[int, str | None]] = ((r.pid, r.comm) for r in self.table.values())
         else:
-            shorts = ((pid, backend.short_name(pid)) for pid in backend.list_pids())
+            shorts = ((pid, backend.short_name(pid)) for pid in pids)
         for pid, short in shorts:
             if short is None:
                 continue
@@ -610,3 +617,13 @@ def find(backend: Backend, words: Sequence[str], wanted: Filter) -> list[tuple[P
         return [(t.ref, t.name) for t in found.targets]
     finally:
         found.close()
+
+
+def _nobody(word: str, *, found: bool, filtered: bool) -> str:
+    """Return the sentence for a name that matches nothing."""
+    text = f"no process is named `{word}`" if not found and not filtered else f"no process named `{word}`"
+    if filtered and not found:
+        text += " passes the filters"
+    if "/" in word:
+        text += f" (a name has no slash; who has the file open: `file:{word}`)"
+    return text

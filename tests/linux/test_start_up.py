@@ -145,6 +145,13 @@ def test_find_by_name_opens_few_files_of_each_match(herd: list[int]) -> None:
     assert max(sum(files[pid].values()) for pid in herd) <= 5, files[herd[0]]
 
 
+def test_find_by_user_opens_no_file_of_another_user_s_process(herd: list[int]) -> None:
+    """The owner of the folder decides; no name is read where every name is meant."""
+    code, files = _opened("find", "*", "--user", str(os.geteuid() + 4711))
+    assert code == 1
+    assert {pid: files.get(pid, Counter()) for pid in herd} == {pid: Counter() for pid in herd}
+
+
 def test_stop_of_many_opens_few_files_of_each(herd: list[int]) -> None:
     """The confirmation of the name, what the children inherit, whether it was stopped; and the table, as often as it is read: that depends on how long they take."""
     code, files = _opened("stop", "--all", "-q", _NAME, "--watch", "0")

@@ -33,7 +33,7 @@ class Message(Record):
     Attributes:
         kind: `hello`, `noted` (it has got our notice), `heard`, `tell`, `need`, `veto`, `shield`, `cleanup` or `refused`.
         text: What it says; for `hello` its name, for `heard` the request as its system spells it.
-        seconds: For `need`, `shield` and `cleanup` their seconds, for `heard` how long ago, for `hello` its grace.
+        seconds: For `need`, `shield` and `cleanup` their seconds, for `heard` how long ago, for `veto` too if it was said before we were let in, for `hello` its grace.
         done: Of a `tell`, None if it does not count.
         total: Of a `tell`, None if it does not count.
         state: Of a `hello`.
@@ -120,7 +120,7 @@ def _message(kind: str, said: object) -> Message | None:
     if not isinstance(said, dict):
         return None
     text = said.get("name" if kind in ("hello", "heard") else "text", "")
-    seconds, sound = _number(said, {"hello": "grace_s", "heard": "ago_s"}.get(kind, "seconds"))
+    seconds, sound = _number(said, {"hello": "grace_s", "heard": "ago_s", "veto": "ago_s"}.get(kind, "seconds"))
     left_s, also = _number(said, "left_s")
     state = said.get("state", "running")
     if not (isinstance(text, str) and sound and also and (kind != "hello" or state in _STATES)):

@@ -29,7 +29,9 @@ def entry(message: Message, at_s: float, seconds: float | None = None) -> Said:
     """
     if message.kind == "heard":
         return Said("heard", at_s, message.text, seconds=seconds)
-    assert message.kind in ("tell", "need", "veto", "shield", "cleanup", "refused"), "said by the receiver itself"
+    if message.kind == "veto":
+        return Said("veto", at_s, message.text)
+    assert message.kind in ("tell", "need", "shield", "cleanup", "refused"), "said by the receiver itself"
     return Said(message.kind, at_s, message.text, message.done, message.total, message.seconds)  # type: ignore[arg-type]  # one of its words, as asserted
 
 

@@ -32,20 +32,27 @@ if TYPE_CHECKING:
 
 _NOTED_S = 0.02  # for one process
 _PATIENCE_S = 0.1  # for all of a run: hundreds that are stopped must not hold up the others
+_CLOCKS_S = 0.001  # what it says of its time may be that far from ours
 _KINDS = {"heard": "heard", "need": "needs", "veto": "refuses"}  # of events; all else is `said`
 
 
 class _Talk:
     """With one process."""
 
-    __slots__ = ("asked_at", "conversation", "early", "reader", "ref")
+    __slots__ = ("asked_at", "conversation", "early", "first_at", "reader", "ref")
 
     def __init__(self, ref: PidRef, conversation: Conversation) -> None:
         self.ref = ref
         self.conversation = conversation
         self.reader = _conversation.Reader()
-        self.early: list[Message] = []  # came while we waited for the answer to a notice
+        self.early: list[tuple[float, Message]] = []  # and when; came while we waited for the answer to a notice
         self.asked_at: float | None = None  # when our last request was sent
+        self.first_at: float | None = None  # and the first
+
+    def asks(self, now: float) -> None:
+        """Note that a request is sent now."""
+        self.asked_at = now
+        self.first_at = now if self.first_at is None else self.first_at
 
 
 class Talks:
@@ -87,15 +94,16 @@ class Talks:
         line = _conversation.notice(request.name, job.ends_at - self._backend.now(), job.policy.reason)
         if talk.conversation.say(line):
             self._await_noted(talk)
-        talk.asked_at = self._backend.now()
+        talk.asks(self._backend.now())
 
     def _await_noted(self, talk: _Talk) -> None:
         """Wait until a process has got our notice, as long as we have patience; who is stopped or busy hears the request without it."""
         began = self._backend.now()
         until = began + min(_NOTED_S, self._patience_s)
         while (left_s := until - self._backend.now()) > 0 and talk.conversation.wait(left_s):
-            messages = talk.reader.feed(talk.conversation.drain(), self._backend.now())
-            talk.early += messages
+            now = self._backend.now()
+            messages = talk.reader.feed(talk.conversation.drain(), now)
+            talk.early += [(now, message) for message in messages]
             if any(m.kind == "noted" for m in messages) or talk.reader.broken or not talk.conversation.open:
                 break
         self._patience_s -= self._backend.now() - began
@@ -107,7 +115,7 @@ class Talks:
         talk = self._talks.get(member.ref)
         if talk is not None and talk.conversation.open:
             line = _conversation.request(job.ends_at - now, job.policy.reason)
-            talk.asked_at = self._backend.now()
+            talk.asks(self._backend.now())
             if talk.conversation.say(line):
                 return Receipt(request.name, "delivered", at_s)
         if talk is not None:
@@ -127,9 +135,9 @@ class Talks:
             while talk.ref in self._talks:
                 data = talk.conversation.drain()
                 now = self._backend.now()
-                messages, talk.early = [*talk.early, *talk.reader.feed(data, now)], []
-                for message in _without_overtaken(messages):
-                    self._take(talk, message, now)
+                came, talk.early = [*talk.early, *((now, m) for m in talk.reader.feed(data, now))], []
+                for at, message in _without_overtaken(came):
+                    self._take(talk, message, at)
                 if talk.reader.broken:
                     self._note(talk, Said("closed", now - self._started_at, talk.reader.broken))
                 if talk.reader.broken or not talk.conversation.open:
@@ -142,17 +150,18 @@ class Talks:
         for owner, member in list(self._owners(talk.ref)):
             self._perform(owner, owner.job.hangs_up(member, self._backend.now()))
 
-    def _take(self, talk: _Talk, message: Message, now: float) -> None:
+    def _take(self, talk: _Talk, message: Message, at: float) -> None:
         if message.kind in ("hello", "noted"):
             return
         after_s = None
-        if message.kind == "heard" and talk.asked_at is not None:
-            # What it heard before we asked was somebody else's request.
-            heard_at = now - (message.seconds or 0.0)
-            after_s = max(0.0, heard_at - talk.asked_at) if heard_at > talk.asked_at - 0.001 else None
-        entry = _said.entry(message, max(0.0, now - self._started_at), after_s)
+        # What was heard, or refused, before we asked was somebody else's request.
+        if message.kind == "heard":
+            after_s = _after(talk.asked_at, message, at)
+        elif message.kind == "veto" and _after(talk.first_at, message, at) is None:
+            return
+        entry = _said.entry(message, max(0.0, at - self._started_at), after_s)
         if message.kind == "need":
-            self._need(talk, entry, now)
+            self._need(talk, entry, at)
         else:
             self._note(talk, entry)
 
@@ -213,12 +222,19 @@ class Talks:
 _NOTHING_S = 0.001  # what a plan misses by less than that is not missing
 
 
-def _without_overtaken(messages: list[Message]) -> list[Message]:
-    """Return messages without progress that newer progress of the same work has overtaken before we looked."""
-    kept: list[Message] = []
-    for message in messages:
-        if kept and message.kind == kept[-1].kind == "tell" and message.text == kept[-1].text:
-            kept[-1] = message
+def _after(asked_at: float | None, message: Message, at: float) -> float | None:
+    """Return how many seconds after a request that happened which a message tells, None if it was before."""
+    after_s = -1.0 if asked_at is None else at - (message.seconds or 0.0) - asked_at
+    return max(0.0, after_s) if after_s > -_CLOCKS_S else None
+
+
+def _without_overtaken(came: list[tuple[float, Message]]) -> list[tuple[float, Message]]:
+    """Return messages, each with its time, without progress that newer progress of the same work has overtaken before we looked."""
+    kept: list[tuple[float, Message]] = []
+    for at, message in came:
+        before = kept[-1][1] if kept else None
+        if before is not None and message.kind == before.kind == "tell" and message.text == before.text:
+            kept[-1] = (at, message)
         else:
-            kept.append(message)
+            kept.append((at, message))
     return kept

@@ -9,6 +9,7 @@ What is not known is ignored, so that each side may learn new words alone.
 | `noted` | at once, when a notice has come: now its request may come too |
 | `heard` | it was asked, by this channel or any other |
 | `tell`, `need`, `veto`, `shield`, `cleanup` | the news of the application (`_request.News`) |
+| `tell`, `need`, `veto` | at once, as far as they still hold: what came while the door was not open yet; a `veto` with its age, `ago_s` |
 | `refused` | to whom it does not listen; then the door is closed |
 
 | the requester says | which means |
@@ -46,7 +47,7 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock, get_ident
 
-from endtask_receiver._channel_lines import clean, distinct, heard_of, hello_of, line_of
+from endtask_receiver._channel_lines import clean, distinct, heard_of, hello_of, line_of, seconds
 from endtask_receiver._channel_talk import LAST_MAX, OUT_MAX, PATIENCE_S, VERSION, Conversation
 
 TYPE_CHECKING = False
@@ -61,6 +62,7 @@ PEERS_MAX = 8
 NEWS_MAX = 256  # that wait for the thread that sends them
 PACE_S = 0.02  # between two of those of which only the latest counts: programs tell their progress in loops
 SETTLE_S = 0.05
+LATE_S = 1.0  # so long it may take until our thread lets in who connected before it asked
 
 _LATEST = ("tell", "shield", "need")
 NOT_ALLOWED = "only the same user and root may ask"
@@ -96,6 +98,7 @@ class Channel:
         self._announced: list[float] = []  # when the requests were heard that everybody knows of
         self._news: list[News | str] = []  # that nobody was told; a word stands for the latest of its kind
         self._latest: dict[str, News] = {}
+        self._refusal: News | None = None  # the last one
         self._sent: dict[str, News] = {}
         self._next: dict[str, float] = {}  # when the next one of a kind may be told
         stop.add_waker(self._ring)
@@ -127,6 +130,8 @@ class Channel:
 
     def _on_news(self, news: News) -> None:
         kind = news.kind
+        if kind == "veto":
+            self._refusal = news
         if kind in _LATEST:
             self._latest[kind] = news  # first: whoever takes the word away looks here afterwards, see `pump`
             if self.conversations and kind not in self._news:
@@ -182,7 +187,21 @@ class Channel:
             new._say({"heard": heard_of(self._stop, request)})
         if "tell" in self._latest:
             new._say(line_of(self._latest["tell"]))
+        self._catch_up(new, request)
         return new
+
+    def _catch_up(self, new: Conversation, request: StopRequest | None) -> None:
+        """Tell somebody what may be the answer to its own request: it connected before it asked, but a signal is faster than the thread that lets it in."""
+        now = self._stop._clock()
+        refusal, need = self._refusal, self._latest.get("need")
+        if request is None:
+            if refusal is not None and now - refusal.at <= LATE_S:
+                new._say(line_of(refusal, now - refusal.at))
+        elif need is not None and need.at >= request.at and "need" not in self._news:
+            needed_s = need.at + (seconds(need.seconds) or 0.0) - now
+            told = self._stop._told
+            if needed_s > 0 and (told is None or now + needed_s > told):
+                new._say({"need": {"seconds": seconds(needed_s), "text": clean(need.text)}})
 
     def pump(self, *, last: bool = False) -> None:
         """Say to everybody what is new since the last time.

@@ -54,13 +54,13 @@ def _number(value: object, method: str) -> float | None:
     return found if isinstance(found, (int, float)) else None
 
 
-def line_of(news: News) -> dict[str, object]:
-    """Return news as a message."""
+def line_of(news: News, ago_s: float | None = None) -> dict[str, object]:
+    """Return news as a message; *ago_s* is their age, where that is to be said."""
     text = clean(news.text)
     if news.kind == "tell":
         return {"tell": {"text": text, "done": count(news.done), "total": count(news.total)}}
     if news.kind == "veto":
-        return {"veto": {"text": text}}
+        return {"veto": {"text": text} if ago_s is None else {"text": text, "ago_s": seconds(ago_s)}}
     return {news.kind: {"seconds": seconds(news.seconds) or 0.0, "text": text}}
 
 

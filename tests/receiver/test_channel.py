@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from endtask_receiver import News, Policy, Stop, StopRequest, _channel
-from endtask_receiver._channel import NEWS_MAX, NOT_ALLOWED, PACE_S, PEERS_MAX, Channel
+from endtask_receiver._channel import LATE_S, NEWS_MAX, NOT_ALLOWED, PACE_S, PEERS_MAX, Channel
 from endtask_receiver._channel_lines import TEXT_MAX, clean, encode
 from endtask_receiver._channel_talk import LAST_MAX, LINE_MAX, LINES_MAX, OUT_MAX, PATIENCE_S, Conversation
 
@@ -230,6 +230,64 @@ def test_after_a_veto_the_next_request_is_news_again(bench: Bench) -> None:
     assert [m for m in talk.heard() if "veto" in m] == [{"veto": {"text": "recording"}}]
     bench.signal(later_s=1)
     assert talk.words() == ["heard"]
+
+
+def test_who_is_let_in_late_hears_the_refusal_that_came_before(bench: Bench) -> None:
+    """A thread lets it in; the handler of its signal, and who waits for that, may be faster. It is told how long ago that was."""
+    bench.signal()
+    bench.stop.veto("recording")
+    bench.clock.now += 0.25
+    assert bench.connect().heard()[1:] == [{"veto": {"text": "recording", "ago_s": 0.25}}]
+    bench.clock.now += LATE_S
+    assert bench.connect().words() == ["hello"], "a refusal is the answer to one request"
+
+
+def test_a_refusal_is_past_when_somebody_asks_again(bench: Bench) -> None:
+    """That request cannot be refused any more."""
+    bench.signal()
+    bench.stop.veto("recording")
+    bench.signal(later_s=0.5)
+    assert bench.connect().words() == ["hello", "heard"]
+
+
+def test_who_is_let_in_late_hears_what_is_needed_still(bench: Bench) -> None:
+    """And for how long from now on; not if that is granted already, or past."""
+    bench.signal()
+    bench.stop.need(30, "flushing")
+    bench.clock.now += 2
+    talk = bench.connect()
+    assert talk.heard()[2:] == [{"need": {"seconds": 28.0, "text": "flushing"}}]
+    talk.say(granted={"left_s": 28.0})
+    assert bench.stop.left() == 28.0
+    assert bench.connect().words() == ["hello", "heard"]
+    bench.clock.now += 3
+    bench.stop.need(40)
+    assert talk.words() == ["need"]
+    assert bench.connect().words() == ["hello", "heard", "need"]
+    bench.clock.now += 41
+    assert bench.connect().words() == ["hello", "heard"]
+
+
+def test_what_an_earlier_request_needed_is_not_told(bench: Bench) -> None:
+    """It was refused since."""
+    bench.signal()
+    bench.stop.need(30, "flushing")
+    bench.stop.veto("recording")
+    bench.clock.now += LATE_S + 1
+    bench.signal()
+    assert bench.connect().words() == ["hello", "heard"]
+
+
+def test_what_is_needed_is_told_once(bench: Bench) -> None:
+    """Also to who comes while that waits for its turn."""
+    bench.connect()
+    bench.signal()
+    bench.stop.need(20)
+    bench.channel.pump()
+    bench.stop.need(30)
+    talk = bench.connect()
+    bench.clock.now += PACE_S
+    assert talk.words() == ["hello", "heard", "need"]
 
 
 def test_all_kinds_of_news_are_told_in_order(bench: Bench) -> None:

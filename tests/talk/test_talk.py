@@ -125,6 +125,25 @@ def test_a_refusal_is_an_outcome(runtime: pathlib.Path, endtask: Run) -> None:
     assert "refuses: recording" in done.stdout
 
 
+def test_a_refusal_that_came_before_the_greeting_is_one(runtime: pathlib.Path, endtask: Run) -> None:
+    """The signal was faster than the thread that lets us in."""
+    script = 'wait_signal()\nhello(veto={"text": "recording", "ago_s": 0.0})\n' + STAYS
+    with talker(script, runtime) as child:
+        done = endtask("stop", child.pid, "-t", "30")
+        assert child.popen.poll() is None
+    assert done.returncode == 124
+    assert "refuses: recording" in done.stdout
+
+
+def test_the_refusal_of_an_earlier_request_is_not_ours(runtime: pathlib.Path, endtask: Run) -> None:
+    """Whoever asks again gets an answer of its own."""
+    script = 'hello(veto={"text": "recording", "ago_s": 30.0})\nwait_signal()\nheard_it()\n'
+    with talker(script, runtime) as child:
+        done = endtask("stop", child.pid, "-t", "30")
+    assert done.returncode == 0
+    assert "refuses" not in done.stdout
+
+
 def test_the_channel_asks_without_a_signal(runtime: pathlib.Path, endtask: Run) -> None:
     """One that hears no signal is asked by its receiver."""
     script = 'hello()\nline()\nheard_it("CHANNEL")\nos._exit(7)'
@@ -415,3 +434,35 @@ def test_few_descriptors_are_kept_for_those_who_are_stopped(runtime: pathlib.Pat
         done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "impossible, no descriptor can be spared" in done.stdout
+
+
+# --------------------------------------------------------------------------- with the receiver that applications have
+
+
+_LATE = """
+sys.path[:0] = {path!r}
+from endtask_receiver import _channel_posix, listen
+with listen(name="ingest") as stop:
+    ready()
+    (ear,) = _channel_posix._all
+    with ear._serving:  # its thread lets nobody in meanwhile
+        stop.wait()
+        {answer}
+    while not stop.hurry:
+        stop.nap(60) if not stop else time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [('stop.veto("recording")', 124, "refuses: recording"), ('stop.need(20, "flushing")', 10, "needs 2")],
+)
+def test_what_was_said_before_we_were_let_in_is_heard(
+    answer: str, code: int, says: str, runtime: pathlib.Path, endtask: Run
+) -> None:
+    """The thread that lets us in was slower than the program that refused, or wanted more time."""
+    script = "import time\n" + _LATE.format(path=sys.path, answer=answer)
+    with python(script, env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)}) as child:
+        done = endtask("stop", child.pid, *(["--force-after", "1"] if code == 10 else ["-t", "30"]))
+    assert (done.returncode, done.stderr) == (code, "")
+    assert says in done.stdout

@@ -175,6 +175,7 @@ def test_the_ingest_refuses_once(tmp_path: Path) -> None:
     with Program(EXAMPLES / "ingest.py", str(tmp_path), "8", "recording") as program:
         program.expect("ready")
         with Requester(program.pid) as requester:
+            requester.notice()  # it has let us in
             program.send(TERM)
             assert requester.until("veto")["veto"]["text"] == "recording until ten"
             try:

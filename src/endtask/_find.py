@@ -25,7 +25,7 @@ from endtask.model import Filter, Missing, PidRef
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     from endtask._backends.base import Backend, Pin
     from endtask.model import Row
@@ -45,19 +45,24 @@ class Target:
         ref: Identity.
         name: Full name.
         pin: Open handle, None when it was closed again to spare descriptors (then `ref` has an exact token).
-        port: Protocol and port that it was selected by, None for other forms.
+        ports: Protocol and port of each word that named it, or something below it, by a port.
         sockets: Inode numbers of the sockets that listened there.
     """
 
-    __slots__ = ("name", "pin", "port", "ref", "sockets", "what")
+    __slots__ = ("name", "pin", "ports", "ref", "sockets", "what")
 
-    def __init__(self, what: str, ref: PidRef, name: str, pin: Pin | None, port: tuple[str, int] | None = None) -> None:
+    def __init__(self, what: str, ref: PidRef, name: str, pin: Pin | None) -> None:
         self.what = what
         self.ref = ref
         self.name = name
         self.pin = pin
-        self.port = port
+        self.ports: tuple[tuple[str, int], ...] = ()
         self.sockets: frozenset[int] = frozenset()
+
+    @property
+    def port(self) -> tuple[str, int] | None:
+        """The first port that it was named by, None for other forms."""
+        return self.ports[0] if self.ports else None
 
     def close(self) -> None:
         """Release the handle, if it is still open and still ours."""
@@ -284,12 +289,12 @@ class Finder:
             holders = {p for listener in self.backend.listeners(proto, port) for p in listener.pids}
             return holders.__contains__
 
-        before = len(self.found.targets)
         nobody = f"nobody listens on {proto} port {port}" if not usable else f"nobody on {proto} port {port}"
         self._select(word, usable, confirm, nobody=nobody)
-        for target in self.found.targets[before:]:
-            target.port = (proto, port)
-            target.sockets = frozenset(listener.inode for listener in listeners)
+        targets = {t.ref.pid: t for t in self.found.targets}
+        for pid in {self._at_or_above(p, targets) for p in usable if self._passes(p)} & targets.keys():
+            targets[pid].ports += ((proto, port),)
+            targets[pid].sockets |= frozenset(listener.inode for listener in listeners)
 
     def _refuse_holders(self, word: str, pids: Sequence[int]) -> None:
         who = ", ".join(f"{p} {self.backend.short_name(p) or '?'}" for p in pids)
@@ -442,7 +447,9 @@ class Finder:
             else:
                 target.close()  # it changed while we looked: it has ended, or it is another process by now
         targets = self._without_dead(targets)
-        targets = targets if self.below_too else self._independent(targets)
+        matched = len(targets)
+        if not self.below_too:
+            targets = self._independent(targets, self._seen.intersection(pids))
         if len(targets) > 1 and not self.several:
             lines = tuple(self._line(t) for t in targets)
             for target in targets:
@@ -452,7 +459,7 @@ class Finder:
         for target in targets:
             self._add(target)
         self.found.missing += refused
-        if not targets and not refused and len(fresh) == len(pids):
+        if not matched and not refused and len(fresh) == len(pids):
             self.found.missing.append(Missing(word, f"{nobody} that passes the filters" if pids else nobody, code))
 
     def _passes(self, pid: int) -> bool:
@@ -528,31 +535,36 @@ class Finder:
                 target.close()
         return alive
 
-    def _independent(self, targets: list[Target]) -> list[Target]:
-        """Leave out what is below another one of them."""
-        if len(targets) < 2:
+    def _independent(self, targets: list[Target], selected: set[int]) -> list[Target]:
+        """Leave out what is below another one of them, or below a match that an earlier word has selected."""
+        pids = selected.union([t.ref.pid for t in targets])
+        if len(pids) < 2:
             return targets
-        pids = {t.ref.pid for t in targets}
         parents: dict[int, int] = {}
-
-        def parent(pid: int) -> int:
-            if pid not in parents:
-                row = self.table.get(pid) if self.table is not None else self.backend.row(pid)
-                parents[pid] = row.ppid if row is not None else 0
-            return parents[pid]
-
         result = []
         for target in targets:
-            pid = parent(target.ref.pid)
-            seen = {target.ref.pid}
-            while pid > 1 and pid not in pids and pid not in seen:
-                seen.add(pid)
-                pid = parent(pid)
-            if pid in pids and pid not in seen:
+            pid = target.ref.pid
+            above = self._at_or_above(self._parent(pid, parents), pids, parents)
+            if above in pids and above != pid:
                 target.close()
             else:
                 result.append(target)
         return result
+
+    def _at_or_above(self, pid: int, pids: Container[int], parents: dict[int, int] | None = None) -> int:
+        """Return the nearest of *pids* among a process and its ancestors; 1 or less if there is none."""
+        parents = {} if parents is None else parents
+        passed = set()
+        while pid > 1 and pid not in pids and pid not in passed:
+            passed.add(pid)
+            pid = self._parent(pid, parents)
+        return 0 if pid in passed else pid
+
+    def _parent(self, pid: int, parents: dict[int, int]) -> int:
+        if pid not in parents:
+            row = self.table.get(pid) if self.table is not None else self.backend.row(pid)
+            parents[pid] = row.ppid if row is not None else 0
+        return parents[pid]
 
     def _line(self, target: Target) -> str:
         pid = target.ref.pid

@@ -211,23 +211,22 @@ def late_suspects(
 
 
 def port_state(backend: Backend, ready: Prepared, *, at_s: float) -> tuple[PortState, ...]:
-    """Return the state of the port that the target was named by, nothing for other targets.
+    """Return the state of each port that the target was named by, nothing for other targets."""
+    return tuple(_port_state(backend, ready, proto, port, at_s) for proto, port in ready.target.ports)
 
-    A socket that was there before is the target's, whoever holds it now; a new one is somebody else's and not our failure.
-    """
-    target = ready.target
-    if target.port is None:
-        return ()
-    proto, port = target.port
+
+def _port_state(backend: Backend, ready: Prepared, proto: str, port: int, at_s: float) -> PortState:
+    """Return who has the port; a socket that was there before is the target's, whoever holds it now, and a new one is somebody else's and not our failure."""
     word = f":{port}" if proto == "tcp" else f"{proto}:{port}"
     listeners = backend.listeners(proto, port)
     if not listeners:
-        return (PortState(word, free=True, at_s=at_s),)
+        return PortState(word, free=True, at_s=at_s)
     pids = sorted({p for listener in listeners for p in listener.pids})
     kept = {ref.pid for ref, _name, _tie, is_kept in ready.members if is_kept}
-    ours = any(li.inode in target.sockets and not (li.pids and kept.issuperset(li.pids)) for li in listeners)
+    sockets = ready.target.sockets
+    ours = any(li.inode in sockets and not (li.pids and kept.issuperset(li.pids)) for li in listeners)
     holder = ", ".join(f"{p} {backend.short_name(p) or '?'}" for p in pids) or _hidden(backend, listeners)
-    return (PortState(word, free=False, holder=holder, holder_pid=pids[0] if pids else 0, ours=ours, at_s=at_s),)
+    return PortState(word, free=False, holder=holder, holder_pid=pids[0] if pids else 0, ours=ours, at_s=at_s)
 
 
 def _hidden(backend: Backend, listeners: list[Listener]) -> str:
@@ -274,9 +273,9 @@ def successor(
     if old is None:
         return None
     holders: set[int] = set()
-    if ready.target.port is not None:
-        proto, port = ready.target.port
-        holders = {p for listener in backend.listeners(proto, port) for p in listener.pids}
+    if ready.target.ports:
+        listeners = [one for proto, port in ready.target.ports for one in backend.listeners(proto, port)]
+        holders = {p for listener in listeners for p in listener.pids}
         held = map(backend.row, sorted(holders - {r.pid for r in rows}))
         rows = [*rows, *(r for r in held if r is not None and _is_new(origin, r))]
     for row in rows:

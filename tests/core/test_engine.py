@@ -284,6 +284,14 @@ def test_target_owned_by_another_target_is_asked_once() -> None:
     assert machine.heard("helper") == [TERM]
 
 
+def test_every_port_that_named_a_target_is_looked_at() -> None:
+    """Two ports of one server, and its name: the report says of both that they are free."""
+    machine = Machine(polite("server", flags=("session",), ports=(3000, 3001)))
+    report = machine.stop(":3000", ":3001", "server", policy=make_policy(watch_s=0.0))
+    assert [t.outcome for t in report.targets] == ["stopped"]
+    assert [(p.port, p.free) for p in report.targets[0].ports] == [(":3000", True), (":3001", True)]
+
+
 # --- refusals that two targets share
 
 

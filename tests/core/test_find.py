@@ -304,6 +304,24 @@ def test_word_given_twice_is_one_target(machine: FakeBackend) -> None:
     found.close()
 
 
+@pytest.mark.parametrize("words", [("100", "nginx"), (":3000", "nginx"), ("nginx", ":3000"), ("nginx", "nginx")])
+@pytest.mark.parametrize("table", [False, True])
+def test_words_that_mean_one_program_select_it_once(machine: FakeBackend, words: tuple[str, str], table: bool) -> None:
+    """A later word that matches a selected program again adds nothing: what is below that is no other program, and nothing is missing."""
+    listen(machine, 100, 101)
+    found = select(machine, *words, table=table)
+    assert pids(found) == [100]
+    assert found.missing == []
+    found.close()
+
+
+def test_name_of_what_is_below_a_selected_program_is_a_target_too(machine: FakeBackend) -> None:
+    """A word of its own has an answer of its own in the report."""
+    found = select(machine, "100", "101")
+    assert pids(found) == [100, 101]
+    found.close()
+
+
 def test_slash_in_a_name_gets_a_hint(machine: FakeBackend) -> None:
     """People give paths."""
     assert "file:/usr/bin/x" in select(machine, "/usr/bin/x").missing[0].text
@@ -387,6 +405,25 @@ def test_port_shared_with_children_is_one_program(machine: FakeBackend) -> None:
     listen(machine, 100, 101)
     found = select(machine, ":3000")
     assert pids(found) == [100]
+    found.close()
+
+
+@pytest.mark.parametrize("words", [("nginx", ":3000"), (":3000", "nginx")])
+def test_port_of_a_program_that_is_selected_already_belongs_to_it(machine: FakeBackend, words: tuple[str, str]) -> None:
+    """Whoever names the port wants it to be free, in whatever order the words come."""
+    listen(machine, 100, 101)
+    found = select(machine, *words)
+    assert [(t.ref.pid, t.ports) for t in found.targets] == [(100, (("tcp", 3000),))]
+    assert found.targets[0].sockets == frozenset((7,))
+    found.close()
+
+
+def test_two_ports_of_one_program_are_both_looked_at(machine: FakeBackend) -> None:
+    """The second word finds the program selected, and adds its port."""
+    listen(machine, 110)
+    listen(machine, 110, port=3001)
+    found = select(machine, ":3000", ":3001")
+    assert [(t.ref.pid, t.ports) for t in found.targets] == [(110, (("tcp", 3000), ("tcp", 3001)))]
     found.close()
 
 

@@ -6,6 +6,7 @@ Sources: Microsoft "IsHungAppWindow", "SendMessageTimeout", "WM_QUERYENDSESSION"
 
 from __future__ import annotations
 
+from endtask._words import each_once
 from endtask.model import Reason
 
 TYPE_CHECKING = False
@@ -157,7 +158,7 @@ def explain_windows(seen: Seen, below: Sequence[Facts], *, asked_before: bool) -
         found += _alone(child)
     for suspect in seen.suspects:
         text = f"{suspect.ref.pid} {suspect.name} may belong to it: {suspect.because}"
-        found.append(Reason("suspect", text, certain=False, next=f"endtask look {suspect.ref}", pid=suspect.ref.pid))
+        found.append(Reason("suspect", text, certain=False, next=f"`endtask look {suspect.ref}`", pid=suspect.ref.pid))
     return found
 
 
@@ -171,7 +172,7 @@ def _alone(facts: Facts) -> list[Reason]:
     for service in windows.services:
         text = f"{who} runs the service {service.name}, {service.state}"
         text += "" if service.accepts_stop else ", which accepts no stop now"
-        found.append(Reason("service", text, next=f"sc stop {service.name}" if service.accepts_stop else "", pid=pid))
+        found.append(Reason("service", text, next=f"`sc stop {service.name}`" if service.accepts_stop else "", pid=pid))
         if service.restarts:
             found.append(Reason("restarted", f"if service {service.name} dies: {service.recovery}", pid=pid))
     if windows.ignores_ctrl_c and windows.kind in ("console", "gui-windowless"):
@@ -189,7 +190,7 @@ def _alone(facts: Facts) -> list[Reason]:
             Reason("session", f"{who} is in session {windows.session}, and its windows are not ours to see", pid=pid)
         )
     if facts.ports:
-        found.append(Reason("holds-port", f"{who} listens on {', '.join(str(p) for p in facts.ports)}", pid=pid))
+        found.append(Reason("holds-port", f"{who} listens on {', '.join(each_once(facts.ports))}", pid=pid))
     return found
 
 

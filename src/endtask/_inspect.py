@@ -259,7 +259,10 @@ def unhearing(facts: Facts, number: int) -> str:
 def another_way(facts: Facts) -> str:
     """Return the gentlest thing left to try for a process that does not act on a request: its manager's command, another request, force."""
     for manager in facts.managers:
-        if manager.stop and manager.kind != "loop":  # to stop a loop is to ask its tree by the same request once more
+        # To stop a loop is to ask its tree by the same request once more. What only surrounds it, such as the pane or
+        # the session that somebody works in, may hold much else.
+        surrounds = manager.restarts == "no" and facts.ppid != manager.pid
+        if manager.stop and manager.kind != "loop" and not surrounds:
             return f"`{manager.stop}`"
     pid = facts.ref.pid
     for number, name in _OTHERS:

@@ -7,6 +7,7 @@ Rejected: sieves that a daemon passes or fails at will, such as its working dire
 from __future__ import annotations
 
 from endtask import _scope
+from endtask._words import each_once
 from endtask.errors import GoneError, OsCallError
 from endtask.model import PidRef, Suspect
 
@@ -91,7 +92,7 @@ def as_suspect(backend: Backend, row: Row, because: str) -> Suspect | None:
         if again is None or again.start != row.start or backend.exited(pin):
             return None
         facts = backend.facts(pin, company=False)
-        return Suspect(pin.ref, facts.name, because, tuple(str(p) for p in facts.ports))
+        return Suspect(pin.ref, facts.name, because, tuple(each_once(facts.ports)))
     finally:
         pin.close()
 

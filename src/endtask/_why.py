@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from endtask._inspect import THAW, another_way, by_force, catches, disposition, not_ours, reap_advice, unhearing
 from endtask._record import replace
-from endtask._words import called, runs_script
+from endtask._words import called, each_once, runs_script
 from endtask.model import Reason, Request
 
 TYPE_CHECKING = False
@@ -70,7 +70,7 @@ def _held_back(facts: Facts, who: str) -> list[Reason]:  # size: a table of reas
     if facts.state == "T" and not facts.tracer:
         found.append(
             Reason(
-                "stopped", f"{who} is stopped: requests wait until it is continued", next=f"kill -CONT {pid}", pid=pid
+                "stopped", f"{who} is stopped: requests wait until it is continued", next=f"`kill -CONT {pid}`", pid=pid
             )
         )
     if facts.state == "t" or facts.tracer:
@@ -163,7 +163,7 @@ def _by_state(facts: Facts, who: str) -> list[Reason]:
             text = f"{manager.kind} {manager.name} starts {who} again whenever it ends"
             found.append(Reason("restarted", text, manager.certain, f"`{manager.stop}`" if manager.stop else "", pid))
     if facts.ports:
-        ports = ", ".join(str(p) for p in facts.ports)
+        ports = ", ".join(each_once(facts.ports))
         found.append(Reason("holds-port", f"{who} listens on {ports}", pid=pid))
     return found
 
@@ -259,7 +259,7 @@ def scope_reasons(job: Job) -> list[Reason]:
                 "suspect",
                 f"{called(suspect.ref.pid, suspect.name)} may have come from it: {suspect.because}{ports}",
                 certain=False,
-                next=f"endtask stop {suspect.ref}",
+                next=f"`endtask stop {suspect.ref}`",
                 pid=suspect.ref.pid,
             )
         )
@@ -274,7 +274,7 @@ def scope_reasons(job: Job) -> list[Reason]:
             code = "port-kept" if is_kept else "port-taken"
             text += ", which was to be left alone" if is_kept else ", which is not part of the target"
         found.append(
-            Reason(code, text, pid=port.holder_pid, next="" if code == "port-kept" else f"endtask look {port.port}")
+            Reason(code, text, pid=port.holder_pid, next="" if code == "port-kept" else f"`endtask look {port.port}`")
         )
     if job.respawn is not None:
         text = f"{job.respawn.by} started it again as {called(job.respawn.ref.pid, job.respawn.name)}"
@@ -365,11 +365,11 @@ def explain(  # size: a table of reasons
             text = f"child {stuck[0].text}{keeps}"
             found.append(Reason("child", text, stuck[0].certain and not managed, another_way, child.ref.pid))
         if child.ports:
-            ports = ", ".join(str(p) for p in child.ports)
+            ports = ", ".join(each_once(child.ports))
             found.append(
                 Reason("holds-port", f"{called(child.ref.pid, child.name)} listens on {ports}", pid=child.ref.pid)
             )
     for suspect in seen.suspects:
         text = f"{called(suspect.ref.pid, suspect.name)} may belong to it: {suspect.because}"
-        found.append(Reason("suspect", text, certain=False, next=f"endtask look {suspect.ref}", pid=suspect.ref.pid))
+        found.append(Reason("suspect", text, certain=False, next=f"`endtask look {suspect.ref}`", pid=suspect.ref.pid))
     return tuple(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _SHELLS = frozenset(
     (
@@ -41,6 +41,11 @@ def is_shell(name: str, cmdline: Sequence[str] = ()) -> bool:
 def called(pid: int, name: str) -> str:
     """Return `12 nginx`; where the name cannot be read, which on Linux means `/proc` mounted with hidepid, it says so."""
     return f"{pid} {name or '(name hidden)'}"
+
+
+def each_once(words: Iterable[object]) -> list[str]:
+    """Return them as texts without repetition: who listens on one port for IPv4 and for IPv6 has two sockets, and one port."""
+    return list(dict.fromkeys(str(w) for w in words))
 
 
 def runs_script(name: str, cmdline: Sequence[str]) -> bool:

@@ -228,6 +228,23 @@ def test_stop_of_a_loop_is_no_other_way_to_ask() -> None:
     assert "--force-after" in reasons(facts(signals=IGNORES, managers=(loop,)), ASKED)[0].next
 
 
+def test_what_only_surrounds_it_is_no_way_to_stop_it() -> None:
+    """Who ignores TERM in a pane of tmux is no reason to close the pane, in which somebody works; unless it is all that the pane has."""
+    pane = Manager("tmux", "pane %0", "tmux kill-pane -t %0", "no", pid=50)
+    inside = reasons(facts(signals=IGNORES, managers=(pane,), ppid=60), ASKED)[0].next
+    assert "kill-pane" not in inside
+    assert "--force-after" in inside
+    assert reasons(facts(signals=IGNORES, managers=(pane,), ppid=50), ASKED)[0].next == "`tmux kill-pane -t %0`"
+
+
+def test_port_of_two_families_is_told_once() -> None:
+    """One socket for IPv4 and one for IPv6 are one port to everybody."""
+    both = (Listener("tcp", "*", 80, 1), Listener("tcp", "*", 80, 2), Listener("udp", "*", 80, 3))
+    assert [r.text for r in reasons(facts(ports=both), (), asked=False) if r.code == "holds-port"] == [
+        "12 app listens on :80, udp:80"
+    ]
+
+
 def test_restarting_manager_and_port_are_told() -> None:
     """Who brings it back, and what it holds."""
     manager = Manager("systemd", "a.service", "systemctl stop a.service", "yes")

@@ -5,13 +5,11 @@ Decision: one block for each process, its labels in one column, the facts behind
 
 from __future__ import annotations
 
-from endtask._words import called
+from endtask._words import called, each_once
 from endtask.cli.render import suspect_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from endtask.cli.console import Line
     from endtask.model import Explanation, Facts, Looked, Manager, PidRef, Planned, Planning, Receiver, Seen, TargetPlan
 
@@ -84,7 +82,8 @@ def seen_lines(seen: Seen, *, verbose: bool = False) -> list[Line]:
         _label("manager", _manager_text(m), "warn" if m.restarts == "yes" else "dim") for m in seen.facts.managers
     ]
     if seen.facts.ports:
-        lines.append(_label("ports", "  ".join(f"{p} {p.proto} on {p.address or '*'}" for p in seen.facts.ports)))
+        ports = each_once(f"{p} {p.proto} on {p.address or '*'}" for p in seen.facts.ports)
+        lines.append(_label("ports", "  ".join(ports)))
     lines += suspect_lines(seen.suspects)
     if verbose:
         lines += _details(seen.facts)
@@ -275,9 +274,9 @@ def why_lines(explanation: Explanation, *, verbose: bool = False) -> list[Line]:
             lines.append(_label("why", reason.text + ("" if reason.certain else " (a guess)"), "warn"))
         lines += [_label("before", text) for text in explained.asked_before]
         lines += suspect_lines(explained.seen.suspects)
-        hints = _distinct([r.next for r in explained.reasons if r.next])
+        hints = each_once([r.next for r in explained.reasons if r.next])
         # The advice of `look` is left out where a reason has said the same, or has named its command.
-        hints += [a for a in _distinct(explained.seen.forecast.advice) if not any(h in a for h in hints)]
+        hints += [a for a in each_once(explained.seen.forecast.advice) if not any(h in a for h in hints)]
         lines += [_label("next", text, "head") for text in hints]
         if verbose:
             lines += [
@@ -286,10 +285,6 @@ def why_lines(explanation: Explanation, *, verbose: bool = False) -> list[Line]:
                 *_details(explained.seen.facts),
             ]
     return lines
-
-
-def _distinct(texts: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(texts))
 
 
 def _label(label: str, text: str, role: str = "dim") -> Line:

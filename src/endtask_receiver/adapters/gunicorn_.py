@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from endtask_receiver._request import Policy, StopRequest
     from endtask_receiver._stop import Stop
 
+_MASTER = "_endtask_receiver"  # where the server keeps who listens
 RESERVE_S = 2.5  # a worker that is cut gets two seconds to leave, as in gunicorn
 _QUICK_S = 2.0
 _LAST_S = 0.3  # before the deadline: for the system to end those who did not
@@ -134,6 +135,7 @@ class _Master:
     def when_ready(self, server: Any) -> None:
         """Begin to listen: the sockets are open, and no worker has been started yet."""
         self._server = server
+        setattr(server, _MASTER, self)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)  # else gunicorn's handlers would be called after ours, and cut at INT
         self._stop = listen(self._grace_s, ("TERM", "INT"), policy=self._policy, name=self._name)
@@ -168,13 +170,14 @@ class _Master:
     def _kill(self) -> None:
         self._server.kill_workers(signal.SIGKILL)
 
-    def on_exit(self, _server: Any) -> None:
+    def on_exit(self, server: Any) -> None:
         """End, so that the exit status tells the truth; gunicorn's own status stays if nobody has asked.
 
         Raises:
             SystemExit: Somebody has asked.
         """
-        stop = self._stop
+        # After a HUP the configuration is a new one, and so are we: the one who has listened since the start is another.
+        stop = getattr(server, _MASTER, self)._stop
         if stop is not None and stop.asked:
             stop.finish(self._status)
         if stop is not None:

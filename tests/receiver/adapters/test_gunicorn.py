@@ -157,6 +157,16 @@ def test_other_signals_keep_their_meaning(gate: Gate) -> None:
         ends_whole(server, 0)
 
 
+def test_after_a_reload_a_request_is_what_it_was(gate: Gate) -> None:
+    """HUP reads the configuration anew; the master that listens stays the same, with its cleanup and its exit status."""
+    with Server(gate) as server:
+        server.send(signal.SIGHUP)
+        server.expect("started", "started")
+        server.send()
+        assert "cleaned" in ends_whole(server, -signal.SIGTERM)
+        assert server.errors() == ""
+
+
 def test_a_hook_that_would_be_lost_is_refused() -> None:
     """Those that are not used here are set as ever."""
     from endtask_receiver.adapters import gunicorn_

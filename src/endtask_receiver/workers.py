@@ -9,7 +9,8 @@ Three ways, by what a worker should do when its parent is asked to stop:
 
 Decision: the link is a semaphore of `multiprocessing`.
 Its release is one system call that neither waits nor takes a lock of Python's, so that it may happen in a signal handler
-(`multiprocessing.Event.set` deadlocks there, python/cpython#126434), and whoever gets it passes it on, so that one release reaches all.
+(`multiprocessing.Event.set` deadlocks there, python/cpython#126434), and whoever gets it passes it on, so that it reaches all.
+Who ends just then (killed, or its interpreter is about to end) has it and passes nothing on: so there are many more than one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from endtask_receiver import Stop
+
+
+_SPARE = 64  # so many workers may end at that very moment, and the others hear all the same
 
 
 class Link:
@@ -54,7 +58,8 @@ class Link:
         if self._stop is not None and not self._told:
             self._told = True
             self._deadline.value = self._stop.deadline or 0.0
-            self._asked.release()
+            for _ in range(_SPARE):
+                self._asked.release()
 
     def wait(self) -> float | None:
         """Wait until the parent is asked, without a limit; return its deadline, None if that is not known."""

@@ -335,6 +335,43 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_worker_that_ends_as_it_hears_does_not_make_the_others_deaf(method: str, tmp_path: Path) -> None:
+    """It has taken what the others wait for, and passes nothing on."""
+    program_text = f"""
+import multiprocessing, os
+from endtask_receiver import listen, workers
+
+def end(link):
+    print("waits", flush=True)
+    link._asked.acquire()
+    os._exit(0)
+
+def work(link):
+    with workers.listen(link) as stop:
+        print("ready", flush=True)
+        stop.wait()
+        print(stop.request, flush=True)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("{method}")
+    with listen(grace_s=30) as stop:
+        link = workers.Link(stop, context)
+        first = context.Process(target=end, args=(link,))
+        first.start()
+        stop.wait()
+        first.join()
+        second = context.Process(target=work, args=(link,))
+        second.start()
+        second.join()
+"""
+    with run_file(program_text, tmp_path) as program:
+        program.expect("waits")
+        program.send()
+        program.expect("ready", "parent: the parent was asked")
+        program.ends(0)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_pools_worker_ends_with_its_parent(method: str, tmp_path: Path) -> None:
     """Without it they live on as orphans; `terminate` and a normal end still work."""
     program_text = f"""

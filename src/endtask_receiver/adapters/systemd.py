@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _WAIT_S = 1
 _NOW = getattr(socket, "MSG_DONTWAIT", 0)  # there is no systemd where it is missing
+_LONG_S = 1e9  # for ever: the manager wants a number
 _TEXT_MAX = 500  # characters of a status: it is one line for people
 
 
@@ -99,7 +100,8 @@ class Notifier:
         if self._socket is None:
             return False
         try:
-            self._socket.sendto("\n".join(assignments).encode(), flags, self._address)
+            # What is no text, such as the name of a file, must not become an error of whoever tells it.
+            self._socket.sendto("\n".join(assignments).encode(errors="backslashreplace"), flags, self._address)
         except OSError:
             self.failures += 1  # a full queue or a manager that is gone: nothing that could be done about it here
             return False
@@ -117,8 +119,8 @@ class Notifier:
     def _on_news(self, news: News) -> None:
         self._on_wake()  # whoever is woken by the request may speak before the one who heard it
         if news.kind == "need":
-            more = [f"EXTEND_TIMEOUT_USEC={int((news.seconds or 0) * 1_000_000)}"]
-            self.send(*more, *([_status(news.text)] if news.text else []))
+            more = f"EXTEND_TIMEOUT_USEC={int(max(0.0, min(news.seconds or 0, _LONG_S)) * 1_000_000)}"
+            self.send(more, *([_status(news.text)] if news.text else []))
         elif news.kind == "veto":
             self.send(_status(f"goes on: {news.text}"))
         elif news.kind in {"tell", "cleanup"}:

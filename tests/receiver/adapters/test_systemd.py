@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from endtask_receiver import Policy, Stop
+from endtask_receiver import News, Policy, Stop
 from endtask_receiver.adapters.systemd import Notifier
 from tests.receiver.lab import LIMIT_S, Program
 
@@ -89,6 +89,25 @@ def test_time_that_the_application_needs_is_asked_of_the_manager(manager: Manage
         assert manager.hear() == {"EXTEND_TIMEOUT_USEC": "8500000", "STATUS": "flushing"}
         stop.need(9)
         assert manager.hear() == {"EXTEND_TIMEOUT_USEC": "9000000"}
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(float("inf"), 10**15), (1e300, 10**15), (-1.0, 0), (float("nan"), 0)])
+def test_a_time_without_an_end_is_a_number_too(manager: Manager, seconds: float, said: int) -> None:
+    """The manager takes nothing else, and whoever needs the time gets no error for it."""
+    with Notifier(Stop()) as unit:
+        unit._on_news(News(0.0, None, "need", seconds, ""))
+        assert manager.hear() == {"EXTEND_TIMEOUT_USEC": str(said)}
+
+
+def test_what_is_no_text_is_told_too(manager: Manager) -> None:
+    """The name of a file may be any bytes, and so may the reason of who asks; neither is an error of whoever tells it."""
+    stop = Stop()
+    with Notifier(stop) as unit:
+        stop.ask("update of \udcff")
+        assert manager.hear() == {"STOPPING": "1", "STATUS": "stopping: program: update of \\udcff"}
+        stop.tell("writing " + os.fsdecode(b"report-\xff"))
+        assert manager.hear() == {"STATUS": "writing report-\\udcff"}
+        assert (unit.failures, stop.faults) == (0, 0)
 
 
 def test_a_refusal_is_told_too(manager: Manager) -> None:

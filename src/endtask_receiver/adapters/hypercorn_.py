@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 
 from endtask_receiver._loops import Bell, asked
+from endtask_receiver.adapters._leaving import all_by_the_deadline
 from endtask_receiver.adapters._pace import RESERVE_S, left_to_drain
 
 TYPE_CHECKING = False
@@ -43,7 +44,7 @@ def serve(app: Any, stop: Stop, config: Config | None = None, *, reserve_s: floa
         config: A `hypercorn.config.Config`; None for an empty one. Its `graceful_timeout` and `workers` do not count here.
         reserve_s: So much of the time is kept for what comes after the requests, such as the lifespan's shutdown; at most a fifth of it.
     """
-    asyncio.run(run(app, stop, config, reserve_s=reserve_s))
+    asyncio.run(all_by_the_deadline(run(app, stop, config, reserve_s=reserve_s), stop))
 
 
 async def run(app: Any, stop: Stop, config: Config | None = None, *, reserve_s: float = RESERVE_S) -> None:

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 
 from endtask_receiver._loops import Bell
+from endtask_receiver.adapters._leaving import all_by_the_deadline
 from endtask_receiver.adapters._pace import RESERVE_S, left_to_drain
 
 TYPE_CHECKING = False
@@ -52,7 +53,7 @@ def serve(app: Any, stop: Stop, *, reserve_s: float = RESERVE_S, **options: Any)
     if strange:
         raise ValueError(f"{', '.join(sorted(strange))}: one process serves here, for as long as `stop` says")
     server = uvicorn.Server(uvicorn.Config(app, **options))
-    serving = run(server, stop, reserve_s=reserve_s)
+    serving = all_by_the_deadline(run(server, stop, reserve_s=reserve_s), stop)
     factory = getattr(server.config, "get_loop_factory", None)  # COMPAT: uvicorn 0.36 has it
     if factory is None or not hasattr(asyncio, "Runner"):  # COMPAT: Python 3.11 has it
         asyncio.run(serving)

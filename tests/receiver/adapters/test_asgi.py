@@ -100,6 +100,17 @@ def test_a_request_that_cannot_be_cancelled_is_cancelled_once(kind: str, gate: G
             assert ends_whole(server, -signal.SIGTERM) == ["cancelled"]  # once
 
 
+def test_a_request_that_cannot_be_cancelled_is_left_behind_at_the_deadline(kind: str, gate: Gate) -> None:
+    """The end of the loop would wait for it for ever."""
+    with Server(kind, gate, grace_s=3) as server:
+        server.expect("started")
+        with Client(server.where, "/stubborn"):
+            server.expect("in flight")
+            at = server.send()
+            assert {"cancelled", "served"} <= set(ends_whole(server, -signal.SIGTERM))
+            assert time.monotonic() - at < LIMIT_S / 2
+
+
 def test_an_application_that_does_not_start_is_left_at_a_second_request(kind: str, gate: Gate) -> None:
     """Alone, uvicorn waits for it for ever."""
     with Server(kind, gate, "frozen") as server:

@@ -460,7 +460,8 @@ def becomes(options: dict[str, str]) -> None:
     """Answers TERM by becoming another program (execve), which ignores TERM with `deaf`."""
     if "deaf" in options:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    program = "trap '' TERM; while :; do sleep 1; done" if "deaf" in options else "exec sleep 0.2"
+    # one process for all its life: a loop of short ones would have others by the time that the laboratory looks
+    program = f"trap '' TERM; exec sleep {LIFE_S}" if "deaf" in options else "exec sleep 0.2"
     on_term(lambda: os.execv("/bin/sh", ["sh", "-c", program]))
     ready(pids={"main": os.getpid()})
     sleep_on()

@@ -44,16 +44,28 @@ def test_killed_in_the_middle_nothing_stays_suspended(lab: Lab, options: list[st
     assert [f for f in together(one, [chance.uniform(0.02, 0.16) for _ in range(16)], 4) if f] == []
 
 
-@pytest.mark.parametrize("form", ["text", "--json", "--jsonl"])
-def test_ctrl_c_tells_what_was_sent_and_what_still_runs(scene: Scene, form: str) -> None:
-    """INT to endtask: it asks nobody any more, says so, and leaves with 130."""
+@pytest.mark.parametrize(
+    ("form", "number", "prefix"),
+    [
+        ("text", signal.SIGINT, ()),
+        ("--json", signal.SIGINT, ()),
+        ("--jsonl", signal.SIGINT, ()),
+        ("text", signal.SIGTERM, ()),
+        ("--json", signal.SIGHUP, ()),
+        ("text", signal.SIGTERM, ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")),
+    ],
+)
+def test_interrupted_endtask_tells_what_was_sent_and_what_still_runs(
+    scene: Scene, form: str, number: signal.Signals, prefix: tuple[str, ...]
+) -> None:
+    """INT, TERM (of a CI job that is cancelled) or HUP to endtask, also where a script has made it deaf to INT: it asks nobody any more, says so, and leaves with 130."""
     target = scene.target("ignores", all=1)
-    argv = command("stop", target.pid, "-t", "30s", *([form] if form != "text" else []))
+    argv = [*prefix, *command("stop", target.pid, "-t", "30s", *([form] if form != "text" else []))]
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     ) as process:
         eventually(lambda: waits(process.pid))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, out + err
     assert "Traceback" not in out + err

@@ -31,7 +31,7 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
     (2, "usage"),
     (77, "not permitted, or no way to ask"),
     (124, "the budget is spent and something still runs"),
-    (130, "interrupted by Ctrl+C"),
+    (130, "interrupted: Ctrl+C, or TERM or HUP to endtask itself"),
     (11, "stopped, but it came back"),
     (10, "stopped, force was needed (`--force-ok` makes it 0)"),
     (1, "nothing matched (`--missing-ok` makes it 0)"),

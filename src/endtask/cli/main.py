@@ -16,17 +16,22 @@ from endtask.errors import EndtaskError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Sequence
     from typing import NoReturn
 
     from endtask.cli.console import Console
     from endtask.cli.options import Parsed
+else:
+    import _signal  # `signal` costs 2.4 ms at start-up, its C module nothing
 
 INTERNAL_FAULT = 3
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 _SIGN = 1 << 31
 _SELDOM = (100_000, 50, 50)  # still often enough for a wait of days
 _DEEDS = (["stop"], ["wait"], ["run"], ["taskkill"])  # their exit code is the report's, whatever becomes of the words
+_REPORTED = (["stop"], ["wait"])
+_ASKED_BY = ("SIGTERM", "SIGHUP")  # whoever cancels a job, and a terminal that goes away
 _OWN_AFFAIRS = frozenset(("run", "demo", "version", "schema", "completion", "help"))
 
 
@@ -36,6 +41,8 @@ def run() -> NoReturn:
     # A run makes thousands of values that live until its report and hardly a cycle; looking through them all again and again is a sixth of its time.
     gc.set_threshold(*_SELDOM)
     try:
+        if sys.argv[1:2] in _REPORTED:
+            _hear()
         console = standard_console()
         code = main(sys.argv[1:], console)
         lost = console.finish()
@@ -46,6 +53,24 @@ def run() -> NoReturn:
     if code >= _SIGN:
         code -= 2 * _SIGN  # a status of Windows has 32 bits, and the call takes a signed number
     os._exit(code)
+
+
+def _hear() -> None:
+    """Let TERM and HUP to endtask itself do what Ctrl+C does: what was sent and what still runs is told. What is ignored (nohup) stays so."""
+    for name in _ASKED_BY:
+        number = getattr(_signal, name, 0)
+        if number and _signal.getsignal(number) == _signal.SIG_DFL:
+            _signal.signal(number, _as_ctrl_c)
+
+
+def _as_ctrl_c(_number: int, _frame: object) -> None:
+    mask = getattr(_signal, "pthread_sigmask", None)  # Windows has none
+    if mask is not None and _signal.SIGINT in mask(getattr(_signal, "SIG_BLOCK", 0), ()):
+        # In the middle of a step, which holds INT back: it comes when the step is done.
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)  # a shell's background job is started deaf to it
+        _signal.raise_signal(_signal.SIGINT)
+        return
+    raise KeyboardInterrupt
 
 
 def main(argv: Sequence[str], console: Console) -> int:

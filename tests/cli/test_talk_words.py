@@ -101,10 +101,23 @@ def test_the_live_view_shows_what_is_said_last(monkeypatch: pytest.MonkeyPatch) 
     assert len(view.rows()) == 1
 
 
+def test_the_live_view_says_what_it_waits_for_when_all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never "waiting for 0", nor a budget that the watch for a respawn is no part of."""
+    monkeypatch.setattr(live, "start_clock", lambda _tick, _busy: None)
+    view = live.LiveView(Console(Stream(1), Stream(2)), 6.0, lines=False)
+    view(Event("selected", 0.0, "ingest", REF, "ingest", "4242 ingest"))
+    assert "waiting for 1" in view.rows()[0]
+    view(Event("exited", 0.5, "ingest", REF, "ingest", "4242 ingest exited"))
+    assert [row.partition(" s  ")[2] for row in view.rows()] == ["looking for what is left"]
+    view(Event("watching", 0.5, "ingest", None, "", "watching 2 s for a respawn: as asked"))
+    assert [row.partition(" s  ")[2] for row in view.rows()] == ["watching for a respawn"]
+
+
 def test_the_live_view_shows_the_time_that_was_granted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The budget is what the run has now; of several targets the one that was given most."""
     monkeypatch.setattr(live, "start_clock", lambda _tick, _busy: None)
     view = live.LiveView(Console(Stream(1), Stream(2)), 4.0, lines=False)
+    view(Event("selected", 0.0, "ingest", REF, "ingest", "4242 ingest"))
     budgets = []
     for extended_s in (0.0, 2.2499, 8.0, 1.0):
         text = "4242 ingest needs 4 s more: flushing"

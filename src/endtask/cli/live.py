@@ -42,6 +42,7 @@ class LiveView:
         self._console = console
         self._budget_s = budget_s
         self._extended_s = 0.0
+        self._watches = False
         self._lines = lines
         self._chosen = EventLines(verbose=verbose)
         self._stream = console.out if console.out.tty and lines else console.err
@@ -68,6 +69,7 @@ class LiveView:
     # ------------------------------------------------------------------ state
 
     def _note(self, event: Event) -> None:
+        self._watches = self._watches or event.kind == "watching"
         if event.ref is None:
             return
         pid = event.ref.pid
@@ -85,6 +87,9 @@ class LiveView:
     def rows(self) -> list[str]:
         """Return the live part: the clock, then a line for each process."""
         elapsed = self._now() - self._started
+        if not self._rows:  # that may last longer than the budget
+            doing = "watching for a respawn" if self._watches else "looking for what is left"
+            return [f"  {elapsed:.1f} s  {doing}"]
         budget_s = round(self._budget_s + self._extended_s, 1) if self._extended_s else self._budget_s
         lines = [f"  {elapsed:.1f} s of {budget_s:g} s  waiting for {len(self._rows)}"]
         for pid, (name, request, at_s) in list(self._rows.items())[:_ROWS]:
@@ -108,8 +113,11 @@ class LiveView:
             if self._live is None:
                 self._live = _start_live(self._stream)
             if self._live is not None:
-                self._live.update(_renderable(self.rows(), "dim" if self._stream.color else ""), refresh=True)
+                self._update(self._live, refresh=True)
         return self._live is not None
+
+    def _update(self, live: Live, *, refresh: bool) -> None:
+        live.update(_renderable(self.rows(), "dim" if self._stream.color else ""), refresh=refresh)
 
     def _say(self, line: Line) -> None:
         """Write a line that stays, above the live part if they share the terminal."""
@@ -120,6 +128,7 @@ class LiveView:
                 return
             from rich.text import Text
 
+            self._update(live, refresh=False)  # it is drawn below the line: who has ended by now does not stand in it
             live.console.print(Text.from_ansi(out.painted(line)), soft_wrap=True)
 
 

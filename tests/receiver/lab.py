@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _FORK = "is multi-threaded, use of fork() may lead to deadlocks in the child"
+# Unbuffered, `print` writes a line and its end one after the other, and another process may write between the two.
+_WHOLE_LINES = "import sys; sys.stdout and sys.stdout.reconfigure(line_buffering=True, write_through=False)\n"
 LIMIT_S = float(
     os.environ.get("ENDTASK_LIMIT_S", "60")
 )  # no test waits longer for anything; generous for loaded machines
@@ -41,7 +43,7 @@ class Program:
     ) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the program
         self._rest = b""
-        what = ["-c", textwrap.dedent(code)] if isinstance(code, str) else [os.fspath(code)]
+        what = ["-c", _WHOLE_LINES + textwrap.dedent(code)] if isinstance(code, str) else [os.fspath(code)]
         self.process = subprocess.Popen(
             [*prefix, python, "-X", "faulthandler", *what, *words],
             stdin=stdin,

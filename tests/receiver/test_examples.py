@@ -252,7 +252,8 @@ with listen() as stop:
 @every_way
 def test_children_are_asked(way: str) -> None:
     """One after the other; nobody is left."""
-    with Program(EXAMPLES / "children.py", sys.executable, "-c", CHILD) as program:
+    words = [sys.executable, "-c", CHILD]
+    with Program(EXAMPLES / "children.py", *words, env={"PYTHONUNBUFFERED": ""}) as program:  # see `_WHOLE_LINES`
         assert sorted(program.line() for _ in range(3)) == ["ready", "up", "up"]
         ask(program, way)
         assert ended_truly(program, way) == ["asked", "asked"]

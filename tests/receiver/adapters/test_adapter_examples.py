@@ -198,9 +198,14 @@ def test_a_container_answers_what_is_in_flight(container: None, port: int) -> No
 
 def test_without_it_an_early_request_is_lost(container: None, port: int) -> None:
     """What the page says of the kernel: the service starts as if nobody had asked."""
-    with Program(EXAMPLES / "kubernetes_service.py", str(port), prefix=CONTAINER) as program:
+    late = ("sh", "-c", 'read -r _; exec "$@"', "sh")  # so that the first one comes before Python hears anything
+    service = EXAMPLES / "kubernetes_service.py"
+    with Program(service, str(port), prefix=[*CONTAINER, *late], stdin=subprocess.PIPE) as program:
         one = pid_1(program)
         os.kill(one, signal.SIGTERM)
+        assert program.process.stdin is not None
+        program.process.stdin.write(b"\n")
+        program.process.stdin.flush()
         with request(port):
             told(program, "asked /")
             os.kill(one, signal.SIGTERM)

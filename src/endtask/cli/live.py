@@ -6,6 +6,8 @@ The clock in the lines ticks by itself (`live_clock.py`). A tick draws only: it 
 
 from __future__ import annotations
 
+from itertools import islice
+
 from endtask._backends import understands_escapes
 from endtask._words import called
 from endtask.cli.console import shown
@@ -92,7 +94,7 @@ class LiveView:
             return [f"  {elapsed:.1f} s  {doing}"]
         budget_s = round(self._budget_s + self._extended_s, 1) if self._extended_s else self._budget_s
         lines = [f"  {elapsed:.1f} s of {budget_s:g} s  waiting for {len(self._rows)}"]
-        for pid, (name, request, at_s) in list(self._rows.items())[:_ROWS]:
+        for pid, (name, request, at_s) in islice(self._rows.items(), _ROWS):
             asked = f"asked by {request} {max(0.0, elapsed - at_s):.1f} s ago" if request else "not asked yet"
             says = f"  {self._said[pid]}" if pid in self._said else ""
             lines.append(shown(f"    {called(pid, name)}  {asked}{says}"))
@@ -113,11 +115,11 @@ class LiveView:
             if self._live is None:
                 self._live = _start_live(self._stream)
             if self._live is not None:
-                self._update(self._live, refresh=True)
+                self._update(self._live)
         return self._live is not None
 
-    def _update(self, live: Live, *, refresh: bool) -> None:
-        live.update(_renderable(self.rows(), "dim" if self._stream.color else ""), refresh=refresh)
+    def _update(self, live: Live) -> None:
+        live.update(_renderable(self.rows(), "dim" if self._stream.color else ""), refresh=True)
 
     def _say(self, line: Line) -> None:
         """Write a line that stays, above the live part if they share the terminal."""
@@ -128,7 +130,7 @@ class LiveView:
                 return
             from rich.text import Text
 
-            self._update(live, refresh=False)  # it is drawn below the line: who has ended by now does not stand in it
+            self._update(live)  # who has ended by now shall not stand below the line that says so
             live.console.print(Text.from_ansi(out.painted(line)), soft_wrap=True)
 
 

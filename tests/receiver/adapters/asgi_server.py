@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from hearing import EACH, say_requests  # type: ignore[import-not-found]  # beside this program
+
 from endtask_receiver import listen
 
 if TYPE_CHECKING:
@@ -92,7 +94,8 @@ def serve(stop: Stop) -> None:
 
 def main() -> None:
     """Live."""
-    with listen(grace_s=float(sys.argv[4])) as stop:
+    with listen(grace_s=float(sys.argv[4]), policy=EACH) as stop:
+        say_requests(stop)
         stop._listeners.append(show)
         serve(stop)
         print("served")

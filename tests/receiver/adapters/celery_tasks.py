@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from celery import Celery
+from hearing import EACH, say_requests  # type: ignore[import-not-found]  # beside this program
 
 from endtask_receiver.adapters import celery_
 
@@ -40,9 +41,10 @@ def work() -> None:
 
 def on_stop(stop: Stop) -> None:
     """Print what whoever asked would see."""
+    say_requests(stop)
     stop._listeners.append(lambda news: say(news.text, news.done, news.total))
     stop.cleanup(say, "cleaned", name="say")
     say("listening")
 
 
-celery_.follow(grace_s=float(os.environ["GRACE"]), on_stop=on_stop)
+celery_.follow(grace_s=float(os.environ["GRACE"]), policy=EACH, on_stop=on_stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -45,6 +46,12 @@ def begun(program: Program, wait: Callable[[], object]) -> None:
     except BaseException:
         program.__exit__()
         raise
+
+
+def ask(program: Program, number: int = signal.SIGTERM) -> None:
+    """Send a signal, and wait until the program says that it has heard it: one that comes sooner would be the same one to the system."""
+    program.send(number)
+    assert program.line().startswith("heard"), program.errors()
 
 
 class Gate:

@@ -14,16 +14,16 @@ from endtask_receiver import Policy, Stop
 from endtask_receiver.adapters.executors import Processes, Threads, WorkLeftError
 from tests.receiver.lab import LIMIT_S, Program
 
-from .lab import begun, ends_whole
+from .lab import ask, begun, ends_whole
 
 if TYPE_CHECKING:
     from .lab import Gate
 
-LATER_S = 0.35  # after so long a request is no repetition of the one before
 CODE = """
 import concurrent.futures, os, sys, time
 from endtask_receiver import Policy, listen
 from endtask_receiver.adapters.executors import Processes, Threads, WorkLeftError
+from hearing import say_requests
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
@@ -43,7 +43,8 @@ def outcome(future):
 def main():
     kind, _gate, grace_s, pending, context = sys.argv[1:6]
     overdue = sys.argv[6] if len(sys.argv) > 6 else "hurry"
-    with listen(grace_s=float(grace_s), policy=Policy(overdue=overdue)) as stop:
+    with listen(grace_s=float(grace_s), policy=Policy(overdue=overdue, window_s=0)) as stop:
+        say_requests(stop)
         stop._listeners.append(lambda news: say(news.text, news.done, news.total))
         stop.cleanup(say, "cleaned", name="say")
         if kind == "threads":
@@ -70,6 +71,9 @@ if __name__ == "__main__":
 """
 
 
+ENV = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+
+
 class Pool(Program):
     """A program with eight jobs and two workers, of which both are busy."""
 
@@ -77,7 +81,7 @@ class Pool(Program):
         program = Path(gate.path).with_name("program.py")
         program.write_text(CODE)
         name, _, context = kind.partition(" ")
-        super().__init__(program, name, gate.path, str(grace_s), pending, context or "-", *words)
+        super().__init__(program, name, gate.path, str(grace_s), pending, context or "-", *words, env=ENV)
         begun(self, self._wait)
 
     def _wait(self) -> None:
@@ -107,7 +111,7 @@ def processes(request: pytest.FixtureRequest) -> str:
 def test_what_was_submitted_is_finished_and_nothing_new_is_begun(kind: str, gate: Gate, number: signal.Signals) -> None:
     """With all of it told, and no word from a worker."""
     with Pool(kind, gate) as program:
-        program.send(number)
+        ask(program, number)
         program.expect("jobs done 0 8")
         gate.open()
         lines = ends_whole(program, -number)
@@ -154,9 +158,8 @@ def test_the_deadline_is_kept_by_ending_processes(processes: str, gate: Gate) ->
 def test_a_second_request_cuts(processes: str, gate: Gate) -> None:
     """Whatever time would be left."""
     with Pool(processes, gate) as program:
-        program.send()
+        ask(program)
         program.expect("jobs done 0 8")
-        time.sleep(LATER_S)
         program.send()
         assert "cleaned" in ends_whole(program, -signal.SIGTERM)
         assert program.errors() == ""
@@ -172,14 +175,10 @@ def test_workers_end_with_their_parent(processes: str, gate: Gate, how: str) -> 
             program.send(signal.SIGKILL)
             ends_whole(program, -signal.SIGKILL)
             return
-        program.send()
+        ask(program)
         program.expect("jobs done 0 8")
-        program.send(signal.SIGSTOP)
-        program.send(signal.SIGCONT)
-        for _ in range(2):
-            time.sleep(LATER_S)
-            if program.process.poll() is None:
-                program.send()
+        ask(program)
+        program.send()
         ends_whole(program, -signal.SIGTERM)
 
 
@@ -192,7 +191,7 @@ def test_workers_leave_ctrl_c_to_their_parent(processes: str, gate: Gate) -> Non
         assert len(everybody) >= 2
         for pid in everybody:
             os.kill(pid, signal.SIGINT)
-        program.send(signal.SIGINT)
+        ask(program, signal.SIGINT)
         program.expect("jobs done 0 8")
         gate.open()
         assert "results 0 1 2 3 4 5 6 7 CancelledError" in ends_whole(program, -signal.SIGINT)

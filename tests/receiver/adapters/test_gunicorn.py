@@ -13,20 +13,21 @@ import pytest
 
 from tests.receiver.lab import LIMIT_S, Program
 
-from .lab import Client, begun, ends_whole, refused
+from .lab import Client, ask, begun, ends_whole, refused
 
 if TYPE_CHECKING:
     from .lab import Gate
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-LATER_S = 0.35  # after so long a request is no repetition of the one before
 CONFIG = """
 import os
 from endtask_receiver.adapters import gunicorn_
+from hearing import EACH, say_requests
 from wsgi import say
 
 def on_stop(stop):
+    say_requests(stop)
     stop._listeners.append(lambda news: say(news.text, news.done, news.total))
     stop.cleanup(say, "cleaned", name="say")
 
@@ -34,7 +35,7 @@ def post_worker_init(worker):
     say("started")
 
 globals().update(gunicorn_.hooks(
-    grace_s=float(os.environ["GRACE"]), on_stop=on_stop, post_worker_init=post_worker_init
+    grace_s=float(os.environ["GRACE"]), policy=EACH, on_stop=on_stop, post_worker_init=post_worker_init
 ))
 bind = "unix:" + os.environ["GATE"] + ".socket"
 control_socket_disable = True
@@ -81,7 +82,7 @@ def test_every_request_that_has_come_is_answered(kind: tuple[str, ...], gate: Ga
     with Server(gate, *kind) as server, ExitStack() as clients:
         six = [clients.enter_context(Client(server.where, "/gate")) for _ in range(6)]
         server.expect(*["in flight"] * (2 if "sync" in kind else 6))
-        server.send(number)
+        ask(server, number)
         server.expect("workers stopped 0 2")
         gate.open()
         assert [client.answer() for client in six] == [(200, "whole")] * 6
@@ -99,7 +100,7 @@ def test_ctrl_c_at_the_whole_group_is_left_to_the_master(kind: tuple[str, ...], 
         assert len(workers) == 2
         for worker in workers:
             os.kill(int(worker), signal.SIGINT)
-        server.send(signal.SIGINT)
+        ask(server, signal.SIGINT)
         server.expect("workers stopped 0 2")
         gate.open()
         assert client.answer() == (200, "whole")
@@ -120,9 +121,8 @@ def test_a_second_request_cuts(kind: tuple[str, ...], gate: Gate) -> None:
     """Also as the TERM that gunicorn does not take for one."""
     with Server(gate, *kind) as server, Client(server.where):
         server.expect("in flight")
-        server.send()
+        ask(server)
         server.expect("workers stopped 0 2")
-        time.sleep(LATER_S)
         at = server.send()
         ends_whole(server, -signal.SIGTERM)
         assert time.monotonic() - at < LIMIT_S / 2
@@ -132,11 +132,10 @@ def test_a_third_request_leaves_nobody_behind(gate: Gate) -> None:
     """The master ends at once, and takes its workers with it: they would notice only much later."""
     with Server(gate, *KINDS["gthread"]) as server, Client(server.where):
         server.expect("in flight")
-        server.send()
+        ask(server)
         server.expect("workers stopped 0 2")
-        for _ in range(2):
-            time.sleep(LATER_S)
-            server.send()
+        ask(server)
+        server.send()
         assert "cleaned" not in ends_whole(server, -signal.SIGTERM)
 
 

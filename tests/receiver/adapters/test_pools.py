@@ -15,18 +15,18 @@ from endtask_receiver import Stop
 from endtask_receiver.adapters.pools import Pool, PoolEndedError
 from tests.receiver.lab import LIMIT_S, Program
 
-from .lab import begun, ends_whole
+from .lab import ask, begun, ends_whole
 
 if TYPE_CHECKING:
     from .lab import Gate
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-LATER_S = 0.35  # after so long a request is no repetition of the one before
 CODE = """
 import multiprocessing, os, sys
 from endtask_receiver import listen
 from endtask_receiver.adapters.pools import Pool, PoolEndedError
+from hearing import EACH, say_requests
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
@@ -47,7 +47,8 @@ WAYS = {
 
 def main():
     _gate, grace_s, pending, context, way = sys.argv[1:]
-    with listen(grace_s=float(grace_s)) as stop:
+    with listen(grace_s=float(grace_s), policy=EACH) as stop:
+        say_requests(stop)
         stop._listeners.append(lambda news: say(news.text, news.done, news.total))
         stop.cleanup(say, "cleaned", name="say")
         with Pool(stop, 2, context=multiprocessing.get_context(context), pending=pending) as pool:
@@ -67,6 +68,9 @@ if __name__ == "__main__":
 WAYS = ("map", "starmap", "async", "imap", "imap_unordered")
 
 
+ENV = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+
+
 class Jobs(Program):
     """A program with eight jobs and two workers, of which both are busy."""
 
@@ -75,7 +79,7 @@ class Jobs(Program):
     ) -> None:
         program = Path(gate.path).with_name("program.py")
         program.write_text(CODE)
-        super().__init__(program, gate.path, str(grace_s), pending, context, way)
+        super().__init__(program, gate.path, str(grace_s), pending, context, way, env=ENV)
         begun(self, lambda: self.expect("work", "work"))
 
 
@@ -87,7 +91,7 @@ def test_what_was_taken_on_is_finished(gate: Gate, context: str, number: signal.
         if number == signal.SIGINT:
             for pid in children(program.pid):
                 os.kill(pid, number)
-        program.send(number)
+        ask(program, number)
         program.expect("results 0 1")
         gate.open()
         lines = ends_whole(program, -number)
@@ -109,7 +113,7 @@ def test_nobody_waits_for_ever_when_the_time_is_over(gate: Gate, way: str) -> No
 def test_what_waits_can_be_refused_at_once(gate: Gate) -> None:
     """What runs is finished."""
     with Jobs(gate, "async", pending="cancel") as program:
-        program.send()
+        ask(program)
         program.expect("results 0 8")
         gate.open()
         lines = ends_whole(program, -signal.SIGTERM)
@@ -122,9 +126,8 @@ def test_what_waits_can_be_refused_at_once(gate: Gate) -> None:
 def test_a_second_request_cuts(gate: Gate, context: str) -> None:
     """Whatever time would be left."""
     with Jobs(gate, "map", context=context) as program:
-        program.send()
+        ask(program)
         program.expect("results 0 1")
-        time.sleep(LATER_S)
         program.send()
         assert "cleaned" in ends_whole(program, -signal.SIGTERM)
         assert program.errors() == ""
@@ -147,7 +150,13 @@ def children(pid: int) -> list[int]:
 # ---------------------------------------------------------------- in this process
 
 
-def test_a_pool_that_nobody_stops_is_as_ever() -> None:
+def read_at(gate: str) -> None:
+    """Be a job that ends when the test says so."""
+    with open(gate, "rb", buffering=0) as file:
+        file.read(1)
+
+
+def test_a_pool_that_nobody_stops_is_as_ever(gate: Gate) -> None:
     """All calls, with callbacks and errors."""
     stop = Stop()
     seen: list[object] = []
@@ -163,11 +172,12 @@ def test_a_pool_that_nobody_stops_is_as_ever() -> None:
             failing.get(LIMIT_S)
         assert failing.ready()
         assert not failing.successful()
-        slow = pool.apply_async(time.sleep, (0.2,))
+        slow = pool.apply_async(read_at, (gate.path,))
         with pytest.raises(multiprocessing.TimeoutError):
             slow.get(0)
         with pytest.raises(ValueError, match="not ready"):
             slow.successful()
+        gate.open()
         slow.wait(LIMIT_S)
         assert slow.successful()
     assert seen[0] == [4]

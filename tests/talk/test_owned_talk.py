@@ -30,7 +30,8 @@ wait_signal()
 heard_it()
 say(tell={"text": "draining", "done": 3, "total": 15})
 """
-WANTS = OBEYS + 'say(need={"seconds": 3, "text": "flushing"})\nline()\ntime.sleep(0.8)\n'
+GRACE_S = 2.0  # time enough to say something before force, on a busy machine too
+WANTS = OBEYS + f'say(need={{"seconds": 60, "text": "flushing"}})\nline()\ntime.sleep({GRACE_S} + 0.5)\n'
 
 
 def started(words: list[str], runtime: pathlib.Path, **how: object) -> Owned:
@@ -55,27 +56,27 @@ def test_what_an_owned_command_says_is_in_the_report(runtime: pathlib.Path) -> N
 
 def test_an_owned_command_gets_more_time_where_that_is_allowed(runtime: pathlib.Path) -> None:
     """The keeper is told, and forces later."""
-    with started(command(WANTS), runtime, grace_s=0.4, extend_s=20.0) as owned:
+    with started(command(WANTS), runtime, grace_s=GRACE_S, extend_s=90.0) as owned:
         report = owned.stop()
     target = report.targets[0]
     assert target.outcome == "stopped"
-    assert 1 < target.granted_s < 3
+    assert 60 - GRACE_S <= target.granted_s < 60
 
 
 def test_an_owned_command_gets_no_more_time_by_itself(runtime: pathlib.Path) -> None:
     """The block promises its end."""
-    with started(command(WANTS), runtime, grace_s=0.4) as owned:
+    with started(command(WANTS), runtime, grace_s=GRACE_S) as owned:
         report = owned.stop()
     target = report.targets[0]
     assert target.outcome == "forced"
     assert target.granted_s == 0
-    assert target.members[0].said[-1].missing_s > 1
+    assert target.members[0].said[-1].missing_s > 50
 
 
 def test_what_an_owned_command_has_started_talks_too(runtime: pathlib.Path) -> None:
     """A program behind a shell is asked by the keeper, and met by the owner."""
     words = ["sh", "-c", f"{shlex.join(command(WANTS))}; true"]
-    with started(words, runtime, grace_s=0.4, extend_s=20.0) as owned:
+    with started(words, runtime, grace_s=GRACE_S, extend_s=90.0) as owned:
         report = owned.stop()
     talked = [m for m in report.targets[0].members if m.said]
     assert [[s.kind for s in m.said] for m in talked] == [["heard", "tell", "need"]]
@@ -97,7 +98,7 @@ heard_it()
 time.sleep(1.2)
 os.write(1, b"child %d\\n" % os.waitpid(child, os.WNOHANG)[0])
 """
-    with started(command(script), runtime, grace_s=2.0) as owned:
+    with started(command(script), runtime, grace_s=20.0) as owned:
         report = owned.stop()
         assert owned.stdout is not None
         said = owned.stdout.read().splitlines()
@@ -108,7 +109,7 @@ os.write(1, b"child %d\\n" % os.waitpid(child, os.WNOHANG)[0])
 def test_a_refusal_of_an_owned_command_is_an_outcome(runtime: pathlib.Path) -> None:
     """Where force is not allowed, it stays, and that is what the report says."""
     with started(
-        command(OBEYS + 'say(veto={"text": "recording"})\nsignal.pause()'), runtime, grace_s=0.4, force=False
+        command(OBEYS + 'say(veto={"text": "recording"})\nsignal.pause()'), runtime, grace_s=20.0, force=False
     ) as owned:
         report = owned.stop()
         assert report.targets[0].outcome == "vetoed"

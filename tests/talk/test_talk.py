@@ -38,6 +38,7 @@ heard_it()
 say(tell={"text": "draining", "done": 3, "total": 15})
 """
 STAYS = "time.sleep(600)\n"
+GRACE_S = 2  # time enough to say something before force, on a busy machine too
 
 
 def report_of(text: str) -> dict[str, Any]:
@@ -52,6 +53,15 @@ def said_in(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what the first target has said."""
     said: list[dict[str, Any]] = report["targets"][0]["members"][0]["said"]
     return said
+
+
+def answered(endtask: Run, says: str, *arguments: object) -> str:
+    """Run a command that only looks; again if a busy machine kept the program from answering in the tenth of a second that it has."""
+    for _ in range(50):
+        done = endtask(*arguments)
+        if says in done.stdout:
+            return done.stdout
+    raise AssertionError(done.stdout)
 
 
 # --------------------------------------------------------------------------- what a person sees
@@ -88,17 +98,17 @@ def test_stop_tells_it_as_data(runtime: pathlib.Path, endtask: Run) -> None:
 
 def test_more_time_is_granted_where_the_caller_allows_it(runtime: pathlib.Path, endtask: Run) -> None:
     """Force waits for what was granted; the application is told so."""
-    script = OBEYS + 'say(need={"seconds": 3, "text": "flushing"})\nline()\ntime.sleep(0.8)'
+    script = OBEYS + f'say(need={{"seconds": 60, "text": "flushing"}})\nline()\ntime.sleep({GRACE_S} + 0.5)'
     with talker(script, runtime) as child:
-        done = endtask("stop", child.pid, "--force-after", "0.3", "--extend", "30", "--json")
+        done = endtask("stop", child.pid, "--force-after", GRACE_S, "--extend", "90", "--json")
         child.read_line()
         granted = json.loads(child.read_line().removeprefix(b"got "))["granted"]
     report = report_of(done.stdout)
     assert (done.returncode, report["targets"][0]["outcome"]) == (0, "stopped")
-    assert 2 < granted["left_s"] <= 3.01
+    assert GRACE_S < granted["left_s"] <= 60.01
     need = said_in(report)[-1]
     assert need["missing_s"] == 0
-    assert 1 < need["granted_s"] < 3
+    assert 60 - GRACE_S <= need["granted_s"] < 60
     assert report["targets"][0]["granted_s"] == need["granted_s"]
 
 
@@ -106,13 +116,13 @@ def test_more_time_is_not_granted_by_itself(runtime: pathlib.Path, endtask: Run)
     """A budget is a promise to the caller; what would have helped is said."""
     script = OBEYS + 'say(need={"seconds": 60, "text": "flushing"})\nline()\n' + STAYS
     with talker(script, runtime) as child:
-        done = endtask("stop", child.pid, "--force-after", "0.3")
+        done = endtask("stop", child.pid, "--force-after", GRACE_S)
         child.read_line()
         answer = json.loads(child.read_line().removeprefix(b"got "))
     assert done.returncode == 10
     assert "needs 60 s more: flushing (not granted: --extend" in done.stdout
     assert "would have granted it" in done.stdout
-    assert answer["not_granted"]["left_s"] <= 0.3
+    assert answer["not_granted"]["left_s"] <= GRACE_S
 
 
 def test_a_refusal_is_an_outcome(runtime: pathlib.Path, endtask: Run) -> None:
@@ -166,14 +176,13 @@ while True:
     hello(state="asked", left_s=7.0, heard=heard, tell={"text": "draining", "done": 3, "total": 15})
 """
     with talker(script, runtime) as child:
-        look, why = endtask("look", child.pid), endtask("why", child.pid)
-        plan = endtask("plan", child.pid, "--plan", "channel/5/TERM/5", "--extend", "30", "--json")
-        data = json.loads(endtask("look", child.pid, "--json").stdout)
-    assert 'receiver  yes, deadline known: "ingest", takes up to 10 s; heard SIGTERM 3 s ago' in look.stdout
-    assert "and says: draining, 3 of 15" in why.stdout
+        answered(endtask, 'yes, deadline known: "ingest", takes up to 10 s; heard SIGTERM 3 s ago', "look", child.pid)
+        answered(endtask, "and says: draining, 3 of 15", "why", child.pid)
+        plan = answered(endtask, '"ingest"', "plan", child.pid, "--plan", "channel/5/TERM/5", "--extend", "30", "--json")
+        data = json.loads(answered(endtask, '"ingest"', "look", child.pid, "--json"))
     assert data["seen"][0]["facts"]["receiver"]["state"] == "asked"
     jsonschema.Draft202012Validator(json.loads(schema_text("look"))).validate(data)
-    planned = json.loads(plan.stdout)
+    planned = json.loads(plan)
     jsonschema.Draft202012Validator(json.loads(schema_text("plan"))).validate(planned)
     assert planned["targets"][0]["extend_s"] == 30
     assert planned["targets"][0]["members"][0]["answers"] == ["asks", "handler"]
@@ -198,7 +207,7 @@ def test_nonsense_is_not_listened_to(nonsense: str, runtime: pathlib.Path, endta
     """The stop goes on by the plan, and what comes after it is not believed."""
     script = OBEYS + NONSENSE[nonsense] + '\nsay(need={"seconds": 60, "text": "more"})\n' + STAYS
     with talker(script, runtime) as child:
-        done = endtask("stop", child.pid, "--force-after", "0.5", "--extend", "60", "--jsonl")
+        done = endtask("stop", child.pid, "--force-after", GRACE_S, "--extend", "60", "--jsonl")
     report = report_of(done.stdout)
     assert (done.returncode, report["targets"][0]["outcome"]) == (10, "forced"), done.stderr
     assert report["targets"][0]["granted_s"] == 0
@@ -223,7 +232,7 @@ say(tell={{"text": {evil}}}, need={{"seconds": 60, "text": {evil}}}, veto={{"tex
 {STAYS}"""
     with talker(script, runtime) as child:
         look = endtask("look", child.pid, "-v")
-        stop = endtask("stop", child.pid, "-v", "-t", "5")
+        stop = endtask("stop", child.pid, "-v", "-t", "30")
     for done in (look, stop):
         assert not any(c in done.stdout + done.stderr for c in "\x1b\x07\x9b\u202e\r")
     assert "refuses" in stop.stdout
@@ -463,6 +472,6 @@ def test_what_was_said_before_we_were_let_in_is_heard(
     """The thread that lets us in was slower than the program that refused, or wanted more time."""
     script = "import time\n" + _LATE.format(path=sys.path, answer=answer)
     with python(script, env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)}) as child:
-        done = endtask("stop", child.pid, *(["--force-after", "1"] if code == 10 else ["-t", "30"]))
+        done = endtask("stop", child.pid, *(["--force-after", GRACE_S] if code == 10 else ["-t", "30"]))
     assert (done.returncode, done.stderr) == (code, "")
     assert says in done.stdout

@@ -363,9 +363,11 @@ def test_asyncio_takes_the_handler_of_somebody_else_away() -> None:
         print(signal.getsignal(signal.SIGTERM) is mine)
         async def main():
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGTERM, print, "asyncio's")
+            called = asyncio.Event()
+            loop.add_signal_handler(signal.SIGTERM, called.set)
             signal.raise_signal(signal.SIGTERM)
-            await asyncio.sleep(0.01)
+            await called.wait()
+            print("asyncio's")
             loop.remove_signal_handler(signal.SIGTERM)
             print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
         asyncio.run(main())

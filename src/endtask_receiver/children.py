@@ -110,6 +110,7 @@ class _Child:
         except subprocess.TimeoutExpired:
             if not self._kill:
                 raise ChildLeftError(self.name, process.pid, seconds) from None
+            family.stop.tell(f"{self.name} ({process.pid}) was asked, still runs after {seconds:.1f} s, and is killed")
             process.kill()
             process.wait()
         finally:

@@ -208,7 +208,9 @@ def test_a_child_that_stays_is_reported_and_not_killed(started: list[subprocess.
 @pytest.mark.slow
 def test_a_child_that_stays_is_killed_if_that_was_said(started: list[subprocess.Popen[str]]) -> None:
     """After its slice: what is left, divided by the children that wait for their turn."""
+    told: list[str] = []
     with fake(real_time=True, grace_s=0.4) as stop:
+        stop._listeners.append(lambda news: told.append(news.text) if news.kind == "tell" else None)
         children = Children(stop)
         for _ in range(2):
             children.add(start(started, IGNORES), kill=True)
@@ -218,6 +220,8 @@ def test_a_child_that_stays_is_killed_if_that_was_said(started: list[subprocess.
     assert [c.returncode for c in started] == [-signal.SIGKILL] * 2
     assert stop.cleaned[0].took_s < 0.4 + 20
     assert stop._dying == []
+    for child, text in zip(started[::-1], told, strict=True):
+        assert f"({child.pid}) was asked, still runs after" in text
 
 
 @pytest.mark.slow

@@ -178,7 +178,9 @@ while True:
     with talker(script, runtime) as child:
         answered(endtask, 'yes, deadline known: "ingest", takes up to 10 s; heard SIGTERM 3 s ago', "look", child.pid)
         answered(endtask, "and says: draining, 3 of 15", "why", child.pid)
-        plan = answered(endtask, '"ingest"', "plan", child.pid, "--plan", "channel/5/TERM/5", "--extend", "30", "--json")
+        plan = answered(
+            endtask, '"ingest"', "plan", child.pid, "--plan", "channel/5/TERM/5", "--extend", "30", "--json"
+        )
         data = json.loads(answered(endtask, '"ingest"', "look", child.pid, "--json"))
     assert data["seen"][0]["facts"]["receiver"]["state"] == "asked"
     jsonschema.Draft202012Validator(json.loads(schema_text("look"))).validate(data)

@@ -53,6 +53,11 @@ class Entry:
         self.report: TargetReport | None = None
         self.woken_at = 0.0
 
+    def owners(self, ref: PidRef) -> list[tuple[Entry, JobMember]]:
+        """Return this job with the part that a process has in it; nothing if it is settled, or the process is none of its own."""
+        member = self.by_pid.get(ref.pid) if self.report is None else None
+        return [(self, member)] if member is not None and member.ref == ref else []
+
     def doubt(self, backend: Backend, row: Row, tie: str) -> None:
         """Note a process that carries an id of the target and started when no member carried it any more, or whose parent is in doubt itself."""
         if tie.startswith("child of"):
@@ -132,8 +137,7 @@ class Discovery:
 
     def owners(self, ref: PidRef) -> list[tuple[Entry, JobMember]]:
         """Return every open job that a process belongs to, with its part there."""
-        found = [(entry, entry.by_pid.get(ref.pid)) for entry in self.holders.get(ref.pid, ()) if entry.report is None]
-        return [(entry, member) for entry, member in found if member is not None and member.ref == ref]
+        return [owner for entry in self.holders.get(ref.pid, ()) for owner in entry.owners(ref)]
 
     def _follow(self, entry: Entry, member: JobMember) -> None:
         key = self._keys

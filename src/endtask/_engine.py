@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from endtask import _scope, _suspects, _watch
 from endtask._discover import Discovery, Entry
-from endtask._force import force, is_single
 from endtask._job import Force, Job, JobMember, Look, Scan, Send, Settle, Watch
+from endtask._receivers import Receivers
 from endtask._record import replace
 from endtask._request import deliver
 from endtask._verdict import end_in_words, gone, not_begun, observe, receipt_in_words, verdict
@@ -26,11 +26,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
-    from endtask._backends.base import Backend, Conversation, Waiter
+    from endtask._backends.base import Backend, Waiter
     from endtask._find import Target
     from endtask._job import Action
     from endtask._prepare import Prepared, Preparer
-    from endtask._talks import Talks
     from endtask._watch import Births
     from endtask.model import Policy, Request, Row, Suspect
 
@@ -89,7 +88,7 @@ class Run:
         self._next_scan = 0.0
         self._last_table: tuple[float, _scope.Family] | None = None  # until when it is good enough, and the table
         self._several = len(self._queue) > 1
-        self._talks: Talks | None = None  # as soon as somebody has a receiver
+        self._receivers = Receivers(backend, waiter, started_at, self.found.owners, self._perform, self._tell)
 
     # ------------------------------------------------------------------ the loop
 
@@ -106,8 +105,7 @@ class Run:
                 for key in keys:
                     self._on_exit(key, now)
                 self._on_births(now)
-                if self._talks is not None:
-                    self._talks.hear()
+                self._receivers.hear()
                 self._on_time(now)
         except KeyboardInterrupt:
             self._cancel()
@@ -119,8 +117,7 @@ class Run:
 
     def close(self) -> None:
         """Release every handle; for a run that was given up."""
-        if self._talks is not None:
-            self._talks.close()
+        self._receivers.close()
         for entry in list(self.found.entries.values()):
             self.found.end(entry)
         for target in self._queue:
@@ -130,8 +127,7 @@ class Run:
     def _cancel(self) -> None:
         """The user wants us to stop asking: say what was sent and what still runs."""
         self.cancelled = True
-        if self._talks is not None:
-            self._talks.hear()
+        self._receivers.hear()
         now = self.backend.now()
         for entry in list(self.found.entries.values()):
             for member in list(entry.job.members):
@@ -152,9 +148,7 @@ class Run:
     def _timeout(self) -> float:
         now = self.backend.now()
         births = self.found.births
-        if self._to_force or self._to_look or (births is not None and births.pending):
-            return 0.0
-        if self._talks is not None and self._talks.pending:
+        if self._to_force or self._to_look or (births is not None and births.pending) or self._receivers.pending:
             return 0.0
         until = self._timers[0][0] if self._timers else now + 3600.0
         if self._watching:
@@ -238,8 +232,7 @@ class Run:
     def _exited(self, entry: Entry, member: JobMember, now: float) -> None:
         end = self.backend.end(entry.ready.pins[member.ref.pid])
         actions = entry.job.exited(member, end, now)
-        if self._talks is not None:
-            self._talks.hear(member.ref)  # its last words come before the news of its end
+        self._receivers.hear(member.ref)  # its last words come before the news of its end
         if self.on_event is not None:
             # Whether the parent reaps it is seen a moment later; the report says it if it does not.
             text = f"{called(member.ref.pid, member.name)} {end_in_words(end, reaping=False)}"
@@ -377,37 +370,13 @@ class Run:
         border = self._border(entry, member, request)
         if border:
             return self._receipt(entry, member, Receipt(request.name, "impossible", now - self.started_at, border), now)
-        why_not = "" if request.forced else self._introduce(entry, member, request)
+        why_not = "" if request.forced else self._receivers.introduce(entry, member, request)
         now = self.backend.now()  # the first acquaintance of a run takes some milliseconds
         if request.kind == "channel":
-            return self._receipt(entry, member, self._by_channel(entry, member, request, why_not), now)
+            return self._receipt(entry, member, self._receivers.ask(entry, member, request, why_not), now)
         for receipt in deliver(self.backend, entry.ready.pins[member.ref.pid], request, now - self.started_at):
             actions += self._receipt(entry, member, receipt, now)
         return actions
-
-    def _introduce(self, entry: Entry, member: JobMember, request: Request) -> str:
-        """Tell the receiver of a process what belongs to a request; return why it cannot be told, empty where it was, or where there is none."""
-        found: Conversation | str = ""
-        if self._talks is None or not self._talks.knows(member.ref):
-            pin, row = entry.ready.pins[member.ref.pid], entry.ready.rows.get(member.ref.pid)
-            found = self.backend.converse(pin, self.found.waiter, row)
-        if isinstance(found, str):
-            if self._talks is not None:
-                self._talks.prepare(entry, member, request)
-            return found
-        if self._talks is None:
-            from endtask._talks import Talks
-
-            self._talks = Talks(self.backend, self.started_at, self.found.owners, self._perform, self._tell)
-        self._talks.begin(member.ref, found)
-        self._talks.prepare(entry, member, request)
-        return ""
-
-    def _by_channel(self, entry: Entry, member: JobMember, request: Request, why_not: str) -> Receipt:
-        """Ask by the conversation itself."""
-        if self._talks is not None:
-            return self._talks.ask(entry, member, request, why_not)
-        return Receipt(request.name, "impossible", self._clock(), why_not or "it has no receiver")
 
     def _border(self, entry: Entry, member: JobMember, request: Request) -> str:
         """Return why a request that a plan names must not go to a member, empty if it may: what `plan` says is not sent is not sent."""
@@ -457,6 +426,8 @@ class Run:
 
     def _force_all(self, entries: list[Entry]) -> None:
         """End the trees of targets; together where each would cost a look at the whole machine, so that the last one is not forced seconds after the first."""
+        from endtask._force import is_single  # most stops need none of it
+
         alone = entries
         if not (self.backend.reparents or self.found.sees_births):
             shared = [e for e in entries if any(len(self.found.holders[m.ref.pid]) > 1 for m in e.job.members)]
@@ -477,6 +448,8 @@ class Run:
                 self._force([entry])
 
     def _force(self, entries: list[Entry]) -> None:
+        from endtask._force import force
+
         for entry in entries:
             entry.forced_before = True
         forced, pending = force(entries, self.found, self._clock)
@@ -571,8 +544,7 @@ class Run:
             f"{called(target.ref.pid, target.name)}: {word}",
             outcome=word,
         )
-        if self._talks is not None:
-            self._talks.end(entry)
+        self._receivers.end(entry)
         self._results[entry.number] = entry.report  # ten thousand entries are a lot of memory
         self.found.end(entry)
         if entry in self._watching:

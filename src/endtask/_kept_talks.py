@@ -12,8 +12,8 @@ from endtask._discover import Entry
 from endtask._find import Target
 from endtask._job import Job, JobMember
 from endtask._prepare import Prepared
+from endtask._receivers import Receivers
 from endtask._requests import TERM
-from endtask._talks import Talks
 from endtask.errors import OsCallError
 
 TYPE_CHECKING = False
@@ -56,14 +56,12 @@ class KeptTalks:
         self._job = Job(policy, [JobMember(ref, name, "target")])
         self._entry = Entry(0, Prepared(Target(name, ref, name, None), None, policy), self._job)
         self._job.start(backend.now())  # what it wants done is done by the keeper
-        self._talks = Talks(backend, started_at, self._owners, lambda _entry, _actions: None)
+        self._receivers = Receivers(
+            backend, self._waiter, started_at, self._entry.owners, lambda _entry, _actions: None
+        )
         self._met: set[int] = set()
         self._told_s = 0.0
         self._told_alone = False
-
-    def _owners(self, ref: PidRef) -> list[tuple[Entry, JobMember]]:
-        member = self._entry.by_pid.get(ref.pid)
-        return [(self._entry, member)] if member is not None and member.ref == ref else []
 
     @property
     def granted_s(self) -> float:
@@ -90,15 +88,13 @@ class KeptTalks:
         except OsCallError:
             return  # ignored: it has gone, and the keeper tells
         try:
-            found = self._backend.converse(pin, self._waiter) if self._is_ours(pid) else ""
-            if isinstance(found, str):
+            if not self._is_ours(pid) or self._receivers.meet(pin) is not None:
                 return
-            self._talks.begin(pin.ref, found)
             member = self._entry.by_pid.get(pid)
             if member is None or member.ref != pin.ref:
                 member = self._entry.by_pid[pid] = JobMember(pin.ref, name, "owned")
                 self._job.members.append(member)
-            self._talks.prepare(self._entry, member, TERM)
+            self._receivers.prepare(self._entry, member, TERM)
         finally:
             pin.close()
 
@@ -126,7 +122,7 @@ class KeptTalks:
         import selectors  # `subprocess` has loaded it
 
         until = None if timeout_s is None else self._backend.now() + timeout_s
-        more_s = self.hear() if self._talks.pending else 0.0
+        more_s = self.hear() if self._receivers.pending else 0.0
         if more_s > 0:
             return more_s, False
         news = self._waiter.fileno()
@@ -146,7 +142,7 @@ class KeptTalks:
         self._waiter.wait(0)
         if self._backend.now() > self._job.ends_at - _TURN_S:
             self._job.state = "settled"  # nothing is granted any more
-        self._talks.hear()
+        self._receivers.hear()
         more_s = self._job.extended_s - self._told_s
         if more_s > 0:
             self._told_s = self._job.extended_s
@@ -158,7 +154,7 @@ class KeptTalks:
 
     def close(self) -> None:
         """End every conversation."""
-        self._talks.close()
+        self._receivers.close()
         self._waiter.close()
 
 

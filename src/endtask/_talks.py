@@ -7,7 +7,7 @@ What comes back goes to the state machine, which decides, to whoever follows the
 A signal overtakes a notice that was sent before it: the kernel delivers the one at once, the other is read by a thread.
 Half of all programs heard a request without its deadline (measured), and laid out their end for ten seconds that they did not have.
 So the answer to a notice is waited for, a moment at most; nothing else here waits.
-A process without a receiver never leads here: the engine loads this module when it meets the first one.
+A process without a receiver never leads here: `_receivers` loads this module with the first one.
 """
 
 from __future__ import annotations

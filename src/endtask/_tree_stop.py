@@ -19,6 +19,7 @@ from endtask._find import Target
 from endtask._job import Force, Job, JobMember, Look, Scan, Send, Settle
 from endtask._ladder import expand, ladder, needs_company
 from endtask._prepare import Prepared
+from endtask._receivers import Receivers
 from endtask._record import replace
 from endtask._request import deliver
 from endtask._requests import TERMINATE
@@ -31,10 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import IO
 
-    from endtask._backends.base import Backend, Conversation, Pin, Tree
+    from endtask._backends.base import Backend, Pin, Tree
     from endtask._job import Action
-    from endtask._talks import Talks
-    from endtask.model import PidRef, Policy, TargetReport
+    from endtask.model import Policy, TargetReport
 
 STDIN_EOF = Request("STDIN_EOF", "stdin", -1)  # the end of the command's standard input, which we hold
 GROUP_BREAK = Request("GROUP_CTRL_BREAK", "group", 1)  # Ctrl+Break to the process group that the command leads
@@ -61,7 +61,6 @@ class TreeStop:
 
     Attributes:
         entry: The state machine, its handles, and what was seen before.
-        report: The verdict, None until there is one.
         stdin: The pipe whose end is the first request, None for none.
     """
 
@@ -80,20 +79,26 @@ class TreeStop:
         self.started_at = started_at
         self.waiter = backend.waiter()
         self.stdin = stdin
-        self.report: TargetReport | None = None
         self._members: list[JobMember] = []  # by key of the wait
         self._unheld: dict[int, str] = {}
         self._scan_at: float | None = None
         self._scan_ends = 0.0
         self._began = 0.0
         self._rest_forced = False
-        self._talks: Talks | None = None  # as soon as somebody has a receiver
         ref = tree.pin.ref
         ready = Prepared(Target(" ".join(tree.command), ref, name, None), backend.row(ref.pid), policy)
         self.entry = Entry(0, ready, Job(policy, [JobMember(ref, name, "target")]))
         # A handle of our own, because the report closes it: the pid cannot be another's while the tree holds the first.
         ready.pins[ref.pid] = backend.pin(ref.pid, ref.token)
+        self._receivers = Receivers(
+            backend, self.waiter, started_at, self.entry.owners, lambda _entry, todo: self._perform(todo)
+        )
         self._follow(self.entry.job.target)
+
+    @property
+    def report(self) -> TargetReport | None:
+        """The verdict, None until there is one."""
+        return self.entry.report
 
     # ------------------------------------------------------------------ the loop
 
@@ -111,10 +116,9 @@ class TreeStop:
         while self.report is None:
             now = self.backend.now()
             times = [t for t in (job.wake_at, self._scan_at) if t is not None]
-            times += [now] if self._talks is not None and self._talks.pending else []
+            times += [now] if self._receivers.pending else []
             self._hear(self.waiter.wait(max(0.0, min(times) - now) if times else None))
-            if self._talks is not None:
-                self._talks.hear()
+            self._receivers.hear()
             now = self.backend.now()
             if self._scan_at is not None and now >= self._scan_at:
                 self._scan()
@@ -270,7 +274,7 @@ class TreeStop:
     def _send(self, member: JobMember, request: Request) -> list[Action]:
         if member.exited_at is not None:
             return []
-        why_not = "" if request.forced else self._introduce(member, request)
+        why_not = "" if request.forced else self._receivers.introduce(self.entry, member, request)
         job, at_s = self.entry.job, self.backend.now() - self.started_at
         if request.kind == "group":
             if self._may_clean_up(member):
@@ -279,33 +283,12 @@ class TreeStop:
         if request.kind == "stdin" and self.stdin is not None:
             return job.receipt(member, self._end_input(request, at_s), self.backend.now())
         if request.kind == "channel":
-            answer = Receipt(request.name, "impossible", at_s, why_not or "it has no receiver")
-            if self._talks is not None:
-                answer = self._talks.ask(self.entry, member, request, why_not)
+            answer = self._receivers.ask(self.entry, member, request, why_not)
             return job.receipt(member, answer, self.backend.now())
         actions: list[Action] = []
         for receipt in deliver(self.backend, self.entry.ready.pins[member.ref.pid], request, at_s):
             actions += job.receipt(member, receipt, self.backend.now())
         return actions
-
-    def _introduce(self, member: JobMember, request: Request) -> str:
-        """Tell the receiver of a process what belongs to a request; return why it cannot be told, empty where it was, or where there is none."""
-        found: Conversation | str = ""
-        if self._talks is None or not self._talks.knows(member.ref):
-            found = self.backend.converse(self.entry.ready.pins[member.ref.pid], self.waiter)
-        if not isinstance(found, str):
-            if self._talks is None:
-                from endtask._talks import Talks
-
-                self._talks = Talks(self.backend, self.started_at, self._owners, lambda _, todo: self._perform(todo))
-            self._talks.begin(member.ref, found)
-        if self._talks is not None:
-            self._talks.prepare(self.entry, member, request)
-        return found if isinstance(found, str) else ""
-
-    def _owners(self, ref: PidRef) -> list[tuple[Entry, JobMember]]:
-        member = self.entry.by_pid.get(ref.pid)
-        return [(self.entry, member)] if member is not None and member.ref == ref and self.report is None else []
 
     def _may_clean_up(self, member: JobMember) -> bool:
         """Whether it has heard an event of the console, or may have heard its stop event: a second event could end it in the middle of its clean-up."""
@@ -388,12 +371,11 @@ class TreeStop:
         outcome = "stopped" if found.outcome == "already-gone" else found.outcome
         outcome = "forced" if outcome == "stopped" and self._rest_forced else outcome
         reasons = tuple(Reason("unheld", f"{pid} was in the tree; {why}", pid=pid) for pid, why in self._unheld.items())
-        self.report = replace(found, outcome=outcome, reasons=(*found.reasons, *reasons))
+        self.entry.report = replace(found, outcome=outcome, reasons=(*found.reasons, *reasons))
 
     def close(self) -> None:
         """Release every handle but the tree's."""
-        if self._talks is not None:
-            self._talks.close()
+        self._receivers.close()
         for pin in self.entry.ready.pins.values():
             self.waiter.drop(pin)
         self.entry.ready.close()

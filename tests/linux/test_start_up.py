@@ -128,6 +128,23 @@ def test_stop_of_a_pid_loads_few_modules() -> None:
     assert count <= 60, count
 
 
+@pytest.mark.parametrize(
+    "stops",
+    [
+        "from endtask.cli import console, main\nmain.main(['stop', '-q', sys.argv[1]], console.standard_console())",
+        "import endtask\nendtask.owned(['sleep', '1000']).stop()",
+    ],
+    ids=["named", "owned"],
+)
+def test_stop_without_a_receiver_loads_no_conversation(stops: str) -> None:
+    """Who has nothing to say costs nothing: what talks is loaded with the first receiver that is met."""
+    loaded = "print('\\n' + repr(sorted(m for m in sys.modules if m.startswith('endtask.'))))"
+    with python("import signal; ready(); signal.pause()") as child:
+        names = ast.literal_eval(_run(f"{_COMMAND}{stops}\n{loaded}", str(child.pid)).splitlines()[-1])
+    assert "endtask._receivers" in names
+    assert {"endtask._talks", "endtask._conversation", "endtask._said"} & set(names) == set()
+
+
 # --- files and calls for each process
 
 

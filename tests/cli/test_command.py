@@ -538,12 +538,44 @@ def test_report_file_is_written_beside_the_words(
     assert json.loads(path.read_text())["exit_code"] == 0
 
 
+def test_every_report_file_is_written(library: Library, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One for the CI's own page and one for people; a name given twice is one file."""
+    paths = [tmp_path / "r.json", tmp_path / "r.xml", tmp_path / "sub" / ".." / "r.json"]
+    (tmp_path / "sub").mkdir()
+    run = command(capfd, "stop", "x", *(word for path in paths for word in ("--report", str(path))))
+    assert (run.code, run.err) == (0, "")
+    assert json.loads(paths[0].read_text())["exit_code"] == 0
+    assert "<testsuite" in paths[1].read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.json", "r.xml", "sub"]
+
+
+def test_report_file_that_is_lost_meanwhile_is_a_fault_and_the_others_are_written(
+    library: Library, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its directory goes away between the check and the end."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+
+    def lose() -> None:
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+    library.between = lose
+    run = command(capfd, "stop", "x", "--report", str(folder / "r.md"), "--report", str(tmp_path / "r.md"))
+    assert run.code == 3
+    assert "r.md` could not be written: No such file or directory" in run.err
+    assert (tmp_path / "r.md").exists()
+
+
 def test_report_file_that_cannot_be_stops_nothing(
     library: Library, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """A wrong path is found out before anything is sent."""
-    assert command(capfd, "stop", "x", "--report", str(tmp_path / "no" / "r.json")).code == 2
+    words = ("--report", str(tmp_path / "good.md"), "--report", str(tmp_path / "no" / "r.json"))
+    assert command(capfd, "stop", "x", *words).code == 2
     assert not library.calls
+    assert not list(tmp_path.iterdir())
 
 
 # --- start-up

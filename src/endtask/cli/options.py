@@ -136,7 +136,8 @@ VERBS: tuple[Verb, ...] = (
         "own the tree of a command, stop it by a plan",
         "Starts COMMAND and waits for it. When it ends, or when endtask itself is asked to stop (INT, TERM, HUP; on Windows by its console or its stop event),"
         " everything that it started is asked (by TERM; on Windows as `stop` asks),"
-        " and forced afterwards if `--force-after`, `--now` or the plan says so. What endtask has to say goes to standard error.\n"
+        " and forced afterwards if `--force-after`, `--now` or the plan says so. All times count from then on: nothing bounds the command itself."
+        " What endtask has to say goes to standard error.\n"
         "The exit code is that of a stop that failed, else the command's own (128 and the signal's number if one ended it, 127 if there is no such command), else 10 if force was needed.",
         examples=(
             "endtask run --force-after 10s -- make test",
@@ -280,11 +281,12 @@ OPTIONS: tuple[Option, ...] = (
     Option(("-v", "--verbose"), "with mechanisms, evidence and every process", OUTPUT, (*_SCOPED, "run")),
     Option(
         ("--report",),
-        "write the report there too: .xml JUnit, .md Markdown, .json JSON",
+        "write the report there too: .xml JUnit, .md Markdown, .json JSON; may be repeated",
         OUTPUT,
         ("stop", "wait", "run"),
         "FILE",
         "file",
+        many=True,
     ),
 )
 HELP_FLAGS = ("-h", "--help")

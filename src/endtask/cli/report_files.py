@@ -15,6 +15,8 @@ from endtask.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from endtask.cli.console import Line
     from endtask.model import Missing, Report, TargetReport
 
@@ -68,6 +70,38 @@ class ReportFile:
             if os.path.exists(self._temporary):
                 os.unlink(self._temporary)
             self._temporary = ""
+
+
+class ReportFiles:
+    """All report files of a run, which is told about all of them or about none.
+
+    Raises:
+        UsageError: One of them cannot be; none is left then.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._files: list[ReportFile] = []
+        try:
+            for path in {os.path.abspath(p): p for p in paths}.values():
+                self._files.append(ReportFile(path))
+        except UsageError:
+            self.close()
+            raise
+
+    def write(self, report: Report, verb: str) -> list[str]:
+        """Write them, and return a sentence for each that could not be written."""
+        faults = []
+        for file in self._files:
+            try:
+                file.write(report, verb)
+            except OSError as error:
+                faults.append(f"the report `{file.path}` could not be written: {error.strerror}")
+        return faults
+
+    def close(self) -> None:
+        """Remove what is left of reports that were not written."""
+        for file in self._files:
+            file.close()
 
 
 def formatted(report: Report, verb: str, suffix: str) -> str:

@@ -17,16 +17,14 @@ else:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from endtask._owned import Owned
     from endtask.cli.console import Console
     from endtask.cli.options import Parsed
+    from endtask.cli.report_files import ReportFiles
     from endtask.model import Policy, ProcessEnd, Report
 
-    Writer = Callable[[Report, str], None]
-
 NOT_FOUND, NOT_STARTED = 127, 126  # as the shell has them (POSIX, sh: exit status for commands)
+NOT_WRITTEN = 3  # a report that was asked for and is missing ranks above every other code
 
 
 def run_command(parsed: Parsed, console: Console) -> int:
@@ -40,19 +38,19 @@ def run_command(parsed: Parsed, console: Console) -> int:
 
     policy = arguments.policy(parsed)
     system.check(policy)  # before the report file is made
-    path = parsed.text("report")
-    if path is None:
+    paths = parsed.texts("report")
+    if not paths:
         return _run(parsed, policy, console, None)
-    from endtask.cli.report_files import ReportFile
+    from endtask.cli.report_files import ReportFiles
 
-    file = ReportFile(path)
+    files = ReportFiles(paths)
     try:
-        return _run(parsed, policy, console, file.write)
+        return _run(parsed, policy, console, files)
     finally:
-        file.close()
+        files.close()
 
 
-def _run(parsed: Parsed, policy: Policy, console: Console, write: Writer | None) -> int:
+def _run(parsed: Parsed, policy: Policy, console: Console, files: ReportFiles | None) -> int:
     with system.Ears() as ears:
         try:
             command = system.start(parsed.words, policy)
@@ -71,9 +69,10 @@ def _run(parsed: Parsed, policy: Policy, console: Console, write: Writer | None)
 
             report = replace(report, force_ok=True)
         _tell(parsed, report, console, asked=bool(asked))
-        if write is not None:
-            write(report, "run")
-        return _code(report, end, asked)
+        faults = files.write(report, "run") if files is not None else []
+        for fault in faults:
+            console.complain(fault)
+        return NOT_WRITTEN if faults else _code(report, end, asked)
 
 
 def _stop(command: Owned, ears: system.Ears, console: Console) -> Report:

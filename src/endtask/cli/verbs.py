@@ -33,23 +33,21 @@ def stop(parsed: Parsed, console: Console) -> int:
     policy = arguments.policy(parsed)
     filters = arguments.filters(parsed)
     words = arguments.wanted(parsed, arguments.read_standard_input)
-    path = parsed.text("report")
-    if path is None:
+    paths = parsed.texts("report")
+    if not paths:
         return tell_report(parsed, _run(parsed, console, words, filters, policy), console)
-    from endtask.cli.report_files import ReportFile
+    from endtask.cli.report_files import ReportFiles
 
-    file = ReportFile(path)
+    files = ReportFiles(paths)
     try:
         report = _run(parsed, console, words, filters, policy)
         code = tell_report(parsed, report, console)
-        try:
-            file.write(report, parsed.verb)
-        except OSError as error:
-            console.complain(f"the report `{path}` could not be written: {error.strerror}")
-            return FAULT  # it ranks above every other code
-        return code
+        faults = files.write(report, parsed.verb)
     finally:
-        file.close()
+        files.close()
+    for fault in faults:
+        console.complain(fault)
+    return FAULT if faults else code
 
 
 def _run(parsed: Parsed, console: Console, words: tuple[str, ...], filters: Filter, policy: Policy) -> Report:

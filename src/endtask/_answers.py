@@ -132,6 +132,11 @@ def _console_event(facts: Facts, windows: WindowsFacts, request: Request) -> Pre
     because = deaf_to(windows, request)
     if because:
         return Prediction(request.name, "ignored", because=because)
+    if windows.suspended and any(field == "windows.runtime" for field, _why in facts.unknown):
+        because = (
+            "all of its threads are suspended, and its modules cannot be read: it may not have been started up yet"
+        )
+        return Prediction(request.name, "unknown", certain=False, because=because)
     if request.forced:
         return Prediction(
             request.name, "ends", because="ExitProcess runs in it: detach routines of its DLLs run, nothing else"
@@ -216,5 +221,5 @@ def _advice(facts: Facts, windows: WindowsFacts, why_none: str) -> list[str]:
                 f"{', '.join(service.dependents)} depend on service {service.name}: `--dependents` stops them first"
             )
     if windows.runtime == "cmd":
-        advice.append("cmd.exe does not tell what it runs: ask that program itself")
+        advice.append("cmd.exe does not hand a request on: ask the program that it runs")
     return advice

@@ -235,6 +235,17 @@ def test_console_event_for_everybody_is_refused_on_our_own_console() -> None:
     assert answer(ours, "console-ctrl-c") == "refused-here"
 
 
+@pytest.mark.parametrize("word", ["ctrl-c", "exit-process"])
+def test_thread_in_what_was_never_started_up_is_no_promise(word: str) -> None:
+    """Where the modules of a suspended process cannot be read, they may not be there yet, and no thread can be started at them."""
+    found = WindowsFacts("console", console="none", suspended=True)
+    assert answer(Facts(PidRef(12, "1"), "app.exe", windows=found), word) in ("asks", "ends")
+    unborn = Facts(PidRef(12, "1"), "app.exe", windows=found, unknown=(("windows.runtime", "error 998"),))
+    prediction = predict_windows(unborn, parse_request(word, signals=False))
+    assert (prediction.answer, prediction.certain) == ("unknown", False)
+    assert "may not have been started up" in prediction.because
+
+
 def test_event_that_ends_cpython_at_once_is_explained() -> None:
     """Ctrl+C is mapped by CPython itself; of the others it can only be said what happens without a handler, which nobody sees."""
     python = Facts(PidRef(12, "1"), "python.exe", windows=WindowsFacts("console", runtime="cpython", console="none"))

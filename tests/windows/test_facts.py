@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import endtask
 from endtask._backends.windows import traits
 from endtask._backends.windows.backend import WindowsBackend
 from endtask.model import Facts, Service, Window, WindowsFacts
@@ -158,6 +159,15 @@ def test_suspended_program_is_told(lab: Lab, backend: WindowsBackend) -> None:
         assert backend.status(target.pid) == "suspended"
         target.resume()
         assert not backend.stopped(pin)
+
+
+@pytest.mark.skipif(not UNDER_WINE, reason="Windows may have mapped its modules before its first thread runs")
+def test_console_event_for_what_was_never_started_up_is_no_promise(lab: Lab) -> None:
+    """`stop` says "impossible" of it, so `look` does not say that it is asked."""
+    target = lab.start("etconsole", "graceful", flags=OWN_CONSOLE | SUSPENDED)
+    (seen,) = endtask.look(str(target.pid)).seen
+    answers = {p.request: p.answer for p in seen.forecast.predictions}
+    assert (answers["CTRL_C"], answers["TERMINATE"]) == ("unknown", "ends")
 
 
 def test_stop_event_is_told(lab: Lab, backend: WindowsBackend) -> None:

@@ -38,7 +38,7 @@ def windows_lines(facts: Facts, *, verbose: bool = False) -> list[tuple[str, str
     """Return pairs of label and text; of Windows processes only."""
     windows = facts.windows
     assert windows is not None, "a Windows process"
-    lines = [("kind", _kind(windows)), *_windows(windows, verbose=verbose)]
+    lines = [("kind", _kind(facts.ref.pid, windows)), *_windows(windows, verbose=verbose)]
     lines += [("service", _service(s)) for s in windows.services]
     rights = _rights(windows)
     if rights:
@@ -52,13 +52,13 @@ def windows_lines(facts: Facts, *, verbose: bool = False) -> list[tuple[str, str
     return lines
 
 
-def _kind(windows: WindowsFacts) -> str:
+def _kind(pid: int, windows: WindowsFacts) -> str:
     parts = [_KINDS[windows.kind]]
     if windows.runtime:
         parts.append(_RUNTIMES.get(windows.runtime, windows.runtime))
     if windows.machine and windows.same_machine is False:
         parts.append(f"{windows.machine}, not our architecture")
-    parts.append(_console(windows))
+    parts.append(_console(pid, windows))
     if windows.ignores_ctrl_c:
         parts.append("ignores Ctrl+C")
     if windows.in_job:
@@ -66,11 +66,10 @@ def _kind(windows: WindowsFacts) -> str:
     return ", ".join(parts)
 
 
-def _console(windows: WindowsFacts) -> str:
+def _console(pid: int, windows: WindowsFacts) -> str:
     text = _CONSOLES.get(windows.console, windows.console)
-    if len(windows.console_pids) > 1:
-        text += f" with {', '.join(map(str, windows.console_pids))}"
-    return text
+    others = [str(other) for other in windows.console_pids if other != pid]
+    return f"{text} with {', '.join(others)}" if others else text
 
 
 def _windows(windows: WindowsFacts, *, verbose: bool) -> list[tuple[str, str]]:

@@ -39,6 +39,7 @@ _TEXTS = {
     120: "this system has no such call",
     123: "the name is no file name",
     PARTIAL_COPY: "only a part of the memory could be read",
+    998: "there is no memory at that address",
     1314: "a required privilege is not held",
     1450: "there are not enough system resources",
     1455: "the paging file is too small",

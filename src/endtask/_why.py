@@ -200,11 +200,22 @@ def member_reasons(job: Job, member: JobMember, facts: Facts) -> list[Reason]:
         return [*found, Reason("not-asked", text, pid=member.ref.pid, next="give it more time with `--timeout`")]
     more = reasons(facts, requests, asked=bool(job.policy.steps))
     others = any(m.receipts and m.exited_at is None for m in job.members if m is not member)
-    return [*found, *(_told_alone(r, alone=not others) for r in more)]
+    return [*found, *(_of_a_shell(r, job, member, alone=not others) if r.code == "shell-trap" else r for r in more)]
+
+
+def _of_a_shell(reason: Reason, job: Job, shell: JobMember, *, alone: bool) -> Reason:
+    """Return the reason of a shell with a trap as the run has shown it.
+
+    Where what it runs was asked too and has a reason of its own, there is no advice to ask that; where that has ended, the trap has had its turn.
+    """
+    pid = shell.ref.pid
+    if any(m.tie == f"child of {pid}" and m.receipts and m.exited_at is not None for m in job.members):
+        text = f"{called(pid, shell.name)} is a shell with a trap, which does not end it: what it ran was asked and has ended"
+        return Reason("handler", text, certain=False, next=by_force(pid), pid=pid)
+    return _told_alone(reason, alone=alone)
 
 
 def _told_alone(reason: Reason, *, alone: bool) -> Reason:
-    """Return the reason of a shell without the advice to ask what it runs, where that was asked too and has a reason of its own."""
     return reason if alone or reason.code != "shell-trap" else replace(reason, next="")
 
 

@@ -414,6 +414,20 @@ def test_shell_that_waits_for_an_asked_child_is_not_to_be_asked_elsewhere() -> N
     assert not any("itself" in r.next for r in found)
 
 
+def test_shell_whose_command_has_ended_has_had_its_turn() -> None:
+    """`trap : TERM` in a loop: the trap has run, so to wait for the running command, or to ask that once more, helps nobody."""
+    shell = Facts(PidRef(12, "34"), "sh", cmdline=("sh", "run.sh"), signals=SignalSets(caught=bits(TERM)))
+    job = settled(exited=False)
+    for number in (13, 14):
+        child = JobMember(PidRef(number, "35"), "sleep", "child of 12")
+        child.receipts.append(Receipt("TERM", "delivered"))
+        job.members.append(child)
+    job.members[1].exited_at = 1.0
+    (reason,) = member_reasons(job, job.members[0], shell)
+    assert (reason.code, reason.certain) == ("handler", False)
+    assert "--force-after" in reason.next
+
+
 def test_respawn_is_told_with_who_and_how_to_stop_it_for_good() -> None:
     """Who started it again and that manager's own command."""
     found = scope_reasons(settled(respawn=RESPAWN))

@@ -1,7 +1,7 @@
 """A program that uses the command on a console, below a parent and beside siblings that count what they hear.
 
-    python -m tests.windows.command_caller parent TARGETS COUNT     the parent, on a console of its own; prints one JSON document
-    python -m tests.windows.command_caller caller TARGETS COUNT     what it starts on that console; stops COUNT programs with the command
+    python -m tests.windows.command_caller parent TARGETS BATCH     the parent, on a console of its own; prints one JSON document
+    python -m tests.windows.command_caller caller TARGETS BATCH     what it starts on that console; stops ten programs with the command, in a way that BATCH chooses
 
 At the end the parent generates a Ctrl+C for its console, to show that everybody on it would have heard one.
 """
@@ -50,21 +50,21 @@ def stop_ten(targets: Path, batch: int) -> list[object]:
     return wrong
 
 
-def caller(targets: str, count: str) -> None:
-    """Stop *count* programs, say what went wrong and what we heard; then wait for what everybody is to hear."""
+def caller(targets: str, batch: str) -> None:
+    """Stop ten programs, say what went wrong and what we heard; then wait for what everybody is to hear."""
     ears = Ears()
-    wrong = [each for batch in range(int(count) // TEN) for each in stop_ten(Path(targets), batch)]
+    wrong = stop_ten(Path(targets), int(batch))
     say([wrong, ears.heard])
     assert ears.news.wait(PATIENCE_S)
     say(ears.heard)
 
 
-def parent(targets: str, count: str) -> None:
+def parent(targets: str, batch: str) -> None:
     """Start two siblings and the caller, and report what everybody heard, before and after the proof that they hear."""
     ears = Ears()
     with Lab(Path(targets)) as lab:
         siblings = [lab.start("etconsole", "true", flags=SHARED_CONSOLE) for _ in range(2)]
-        line = [sys.executable, "-m", "tests.windows.command_caller", "caller", targets, count]
+        line = [sys.executable, "-m", "tests.windows.command_caller", "caller", targets, batch]
         with subprocess.Popen(line, stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             wrong, caller_heard = json.loads(child.stdout.readline())

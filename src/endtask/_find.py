@@ -407,7 +407,7 @@ class Finder:
     def _refuse_never(self, pid: int, word: str) -> None:
         if pid == 1 and self.backend.reparents:
             text = f"`{word}` is pid 1, which is never selected"
-            raise RefusedError(text, hint="use `systemctl` or `shutdown` to stop the system")
+            raise RefusedError(text, hint="stop the system by `systemctl` or `shutdown`, a container from outside")
         if pid in self.own_line:
             who = "endtask itself" if pid == self.own_line[0] else "an ancestor of endtask"
             raise RefusedError(f"`{word}` is {who}, which is never selected", hint="run endtask from somewhere else")
@@ -636,6 +636,9 @@ def _nobody(word: str, *, found: bool, filtered: bool) -> str:
     text = f"no process is named `{word}`" if not found and not filtered else f"no process named `{word}`"
     if filtered and not found:
         text += " passes the filters"
-    if "/" in word:
+    port = word.rstrip("/").rpartition(":")[2]
+    if ":" in word and port.isascii() and port.isdigit():  # `localhost:3000`, an address out of a browser
+        text += f" (who listens on the port: `:{port}`)"
+    elif "/" in word:
         text += f" (a name has no slash; who has the file open: `file:{word}`)"
     return text

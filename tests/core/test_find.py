@@ -327,6 +327,12 @@ def test_slash_in_a_name_gets_a_hint(machine: FakeBackend) -> None:
     assert "file:/usr/bin/x" in select(machine, "/usr/bin/x").missing[0].text
 
 
+@pytest.mark.parametrize("word", ["localhost:3000", "http://localhost:3000/", "[::1]:3000", "tcp6:3000"])
+def test_address_gets_a_hint(machine: FakeBackend, word: str) -> None:
+    """What a person copies out of a log or a browser."""
+    assert "who listens on the port: `:3000`" in select(machine, word).missing[0].text
+
+
 def test_every_word_is_resolved_and_each_missing_one_is_told(machine: FakeBackend) -> None:
     """One word without a match does not hide the others."""
     found = select(machine, "nobody", "redis", "4242")

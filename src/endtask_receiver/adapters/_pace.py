@@ -3,6 +3,7 @@
 Decision: what drains is cut a little before the deadline, so that the process is gone *by* the deadline:
 what comes after it takes time too (connections closed, pools ended, the application's cleanup).
 A second request cuts at once.
+What does not even end then is over a moment before the deadline, not at it: whoever has set the deadline looks just then whether we are gone.
 
 The thread begins with the request, not before: a program that nobody asks has no thread of ours beside its forks.
 """
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 RESERVE_S = 1.0
 _TURN_S = 0.5
 _SHARE = 0.2  # of all the time; of a short one, a second would be too much
+_LAST_S = 0.25
+_LAST_SHARE = 0.05
 
 
 def left_to_drain(stop: Stop, reserve_s: float = RESERVE_S) -> float:
@@ -30,12 +33,14 @@ def left_to_drain(stop: Stop, reserve_s: float = RESERVE_S) -> float:
         stop: What hears.
         reserve_s: So much of the time is kept for what comes after; at most a fifth of it.
     """
+    return 0.0 if stop.hurry and stop.asked else _left(stop, reserve_s, _SHARE)
+
+
+def _left(stop: Stop, reserve_s: float, share: float) -> float:
     request, deadline = stop.request, stop.deadline
     if request is None or deadline is None:
         return float("inf")
-    if stop.hurry:
-        return 0.0
-    reserve_s = min(reserve_s, _SHARE * (deadline - request.at))
+    reserve_s = min(reserve_s, share * (deadline - request.at))
     return max(0.0, deadline - reserve_s - stop._clock())
 
 
@@ -58,7 +63,7 @@ class Pace:
             stop: What hears.
             asked: Called when somebody asks.
             cut: Called when what still runs must be cut: at a second request, or when the time to drain is over.
-            over: Called when the deadline has passed.
+            over: Called when the time is over: a moment before the deadline.
             turn: Called every now and then in between, for those who can only look how far they are.
             reserve_s: See `left_to_drain`.
         """
@@ -97,7 +102,7 @@ class Pace:
         self._asked()
         if self._wait(request, lambda: left_to_drain(self._stop, self._reserve_s)):
             self._cut()
-            if self._wait(request, self._stop.left):
+            if self._wait(request, lambda: _left(self._stop, _LAST_S, _LAST_SHARE)):
                 self._over()
         return self._closed or self._stop.request is request
 

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from endtask_receiver._stop import Stop
 
 
+_END_S = 1.0
+
+
 def follow(
     grace_s: float = 25.0,
     *,
@@ -96,7 +99,7 @@ class _Worker:
         self._controller = sender.controller
         self._process = os.getpid()
         warm = signal.getsignal(signal.SIGTERM)
-        if callable(warm):  # not in a worker that somebody runs in a thread
+        if callable(warm) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, warm)  # its own would take the signal away from us after the first one
         self._stop = stop = listen(self._grace_s, ("TERM", "INT"), policy=self._policy, name=self._name)
         stop.add_waker(self._warm)
@@ -151,6 +154,10 @@ class _Worker:
         """End the worker: what still runs will not end by itself."""
         stop = self._stop
         assert stop is not None
+        if self._ended:  # the interpreter ends, and dies by the signal if it gets there: another thread cannot
+            never = threading.Lock()
+            never.acquire()
+            never.acquire(timeout=_END_S)
         request = stop.request
         if request is not None:
             stop.ending = True

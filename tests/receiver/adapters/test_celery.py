@@ -24,10 +24,22 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 RUNNING = {"prefork": 2, "threads": 2, "solo": 1}
 
 
+IN_A_THREAD = """
+import threading
+import celery_tasks
+from endtask_receiver import listen
+with listen() as stop:
+    worker = celery_tasks.app.Worker(pool="solo", concurrency=1, loglevel="CRITICAL", quiet=True)
+    threading.Thread(target=worker.start, daemon=True).start()
+    stop.wait()
+    stop.finish()
+"""
+
+
 class Worker(Program):
     """A worker that listens; its tasks run."""
 
-    def __init__(self, gate: Gate, pool: str, *, tasks: int = 0, grace_s: float = LIMIT_S) -> None:
+    def __init__(self, gate: Gate, pool: str, *, tasks: int = 0, grace_s: float = LIMIT_S, program: str = "") -> None:
         here = str(Path(__file__).parent)
         env = {
             "GATE": gate.path,
@@ -39,7 +51,7 @@ class Worker(Program):
             subprocess.run([sys.executable, "-c", code], env={**os.environ, **env}, check=True, timeout=LIMIT_S)
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "CRITICAL"]
         words = ["-q", "-A", "celery_tasks", "worker", "-P", pool, "-c", "2", *quiet]
-        code = f"import sys; sys.argv[1:] = {words!r}\nfrom celery.__main__ import main; main()"
+        code = program or f"import sys; sys.argv[1:] = {words!r}\nfrom celery.__main__ import main; main()"
         super().__init__(code, env=env)
         begun(self, lambda: self.hears("listening", *["work"] * tasks))
 
@@ -116,3 +128,10 @@ def test_a_third_request_leaves_nobody_behind(gate: Gate) -> None:
         worker.hears("heard 2")
         worker.send()
         assert "done" not in worker.ends(-signal.SIGTERM)
+
+
+def test_a_worker_in_a_thread_listens_too(gate: Gate) -> None:
+    """Beside a program that has handlers, which a thread cannot change."""
+    with Worker(gate, "solo", program=IN_A_THREAD) as worker:
+        worker.send()
+        assert "cleaned" in worker.ends(-signal.SIGTERM)

@@ -55,7 +55,10 @@ def find_suspects(preparer: Preparer, family: Family, ready: Prepared) -> tuple[
 
 def _shares(preparer: Preparer, row: Row, top: Row, shared: frozenset[str]) -> str:
     both = shared & preparer.objects_of(row.pid, row.start) if shared else frozenset()
-    return f"an orphan that has {min(both)} open, as {top.pid} has" if both else ""
+    if not both:
+        return ""
+    thing = max(both)  # a pipe or a socket has a name that tools show
+    return f"an orphan that has {'a deleted file' if thing.startswith('deleted:') else thing} open, as {top.pid} has"
 
 
 def _alike(theirs: frozenset[bytes], ready: Prepared) -> bool:

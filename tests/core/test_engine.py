@@ -393,6 +393,16 @@ def test_escapee_from_before_is_a_suspect_and_no_success(fork_watch: str, daemon
     assert machine.heard("escapee") == []
 
 
+@pytest.mark.parametrize(("thing", "said"), [("pipe:[7]", "pipe:[7]"), ("deleted:64:7", "a deleted file")])
+def test_suspect_that_shares_an_open_object_is_told_so(thing: str, said: str) -> None:
+    """In words: the device and inode of a file without a name mean nothing to anybody."""
+    escapee = deaf("escapee", flags=("session",))
+    middle = Spec("middle", main=(Op("fork", child=escapee), Op("exit")), flags=("session",))
+    machine = Machine(polite("app", middle, objects=(thing,), flags=("session",)))
+    (suspect,) = machine.stop("app").targets[0].suspects
+    assert f"has {said} open, as " in suspect.because
+
+
 @BORN
 @FORK_WATCH
 @pytest.mark.parametrize("hop_s", [0.03, 0.2])

@@ -27,14 +27,14 @@ class Kind:
     Attributes:
         start: Starts it; gets the scene and a port that is free.
         codes: Exit codes that are right, by selector; "" stands for all others.
-        timeout: The budget given to endtask.
+        timeout: The budget given to endtask; where it is not to be spent, more than a busy machine needs.
         by_port: Whether it can be named by port.
-        options: More options, by selector.
+        options: More options.
     """
 
     start: Callable[[Scene, int], Target]
     codes: dict[str, tuple[int, ...]]
-    timeout: str = "8s"
+    timeout: str = "40s"
     by_port: bool = True
     options: tuple[str, ...] = ()
 
@@ -46,6 +46,7 @@ def _zombie(scene: Scene, **options: object) -> Target:
     return target
 
 
+_LONG = ("--watch", "30s")  # the usual two seconds are short where the machine is busy; who comes back ends it sooner
 KINDS = {
     "quick": Kind(lambda s, p: s.target("polite", delay=0.1, port=p, status=7), {"": (0,)}),
     "default": Kind(lambda s, p: s.target("default", port=p), {"": (0,)}),
@@ -57,11 +58,11 @@ KINDS = {
     # By port it is the target itself. By name there are two programs of that name: refused, nothing sent; with --all both end.
     "escapee": Kind(lambda s, p: s.target("escapee", port=p), {"": (0, 3), "port": (0,), "name": (2,), "all": (0,)}),
     "respawned-at-once": Kind(lambda s, p: s.supervised(0, port=p), {"": (11,)}),
-    "respawned-0.2s": Kind(lambda s, p: s.supervised(0.2, port=p), {"": (11,)}),
-    "respawned-1s": Kind(lambda s, p: s.supervised(1, port=p), {"": (11,)}),
+    "respawned-0.2s": Kind(lambda s, p: s.supervised(0.2, port=p), {"": (11,)}, options=_LONG),
+    "respawned-1s": Kind(lambda s, p: s.supervised(1, port=p), {"": (11,)}, options=_LONG),
     "respawned-sh-at-once": Kind(lambda s, p: s.supervised(0, shell=True, port=p), {"": (11,)}),
-    "respawned-sh-0.2s": Kind(lambda s, p: s.supervised(0.2, shell=True, port=p), {"": (11,)}),
-    "respawned-sh-1s": Kind(lambda s, p: s.supervised(1, shell=True, port=p), {"": (11,)}),
+    "respawned-sh-0.2s": Kind(lambda s, p: s.supervised(0.2, shell=True, port=p), {"": (11,)}, options=_LONG),
+    "respawned-sh-1s": Kind(lambda s, p: s.supervised(1, shell=True, port=p), {"": (11,)}, options=_LONG),
     "zombie": Kind(lambda s, p: _zombie(s, dead=3, port=p), {"": (0,)}, by_port=False),
     "becomes-zombie": Kind(lambda s, p: _zombie(s, port=p), {"": (0,)}),
 }
@@ -117,7 +118,7 @@ def judge(lab: Lab, cell: Cell, prefix: Sequence[str] = ()) -> Judged:
         word = {"pid": str(target.pid), "name": target.name, "port": f":{target.port}", "all": target.name}[
             cell.selector
         ]
-        argv = ["stop", word, "--timeout", kind.timeout]
+        argv = ["stop", word, "--timeout", kind.timeout, *kind.options]
         argv += ["--json"] if cell.form == "json" else []
         argv += ["--all"] if cell.selector == "all" else []
         answer = scene.endtask(*argv, prefix=prefix)

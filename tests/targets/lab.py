@@ -147,7 +147,7 @@ def free_port() -> int:
         return port
 
 
-def eventually(condition: Callable[[], T], timeout_s: float = 10.0) -> T:
+def eventually(condition: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
     """Return the first true value of *condition*; look every few milliseconds, because what is waited for has no handle.
 
     Raises:

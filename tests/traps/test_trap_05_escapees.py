@@ -54,7 +54,7 @@ def suspects(answer: Answer) -> set[int]:
 def found_or_named(scene: Scene, target: Target, outside: Collection[int] = ()) -> None:
     """Stop the main process; the escapee must be gone, or named with exit 3."""
     escapee = target.pids["escapee"]
-    answer = scene.endtask("stop", target.pid, "-t", "5s", "--watch", "0", "--json")
+    answer = scene.endtask("stop", target.pid, "-t", "30s", "--watch", "0", "--json")
     assert not lies(answer, scene, outside=outside), str(answer)
     if answer.code == 3:
         assert suspects(answer) == {escapee}, str(answer)
@@ -89,7 +89,7 @@ def test_trap_05_escapee_that_holds_the_port_after_the_target_has_gone(lab: Lab,
     scene = open_scene(lab, below_pid_1=below_pid_1)
     target = scene.target("escapee", port=free_port(), gone=1, **WAYS[way])
     eventually(lambda: scene.exited(target.pid))
-    answer = scene.endtask("stop", f":{target.port}", "-t", "5s", "--watch", "0", "--json")
+    answer = scene.endtask("stop", f":{target.port}", "-t", "30s", "--watch", "0", "--json")
     assert answer.code == 0, str(answer)
     assert not lies(answer, scene, port=target.port, port_free=not port_open(target.port)), str(answer)
     assert scene.exited(target.pids["escapee"])
@@ -116,7 +116,7 @@ def test_trap_05_born_while_it_is_stopped(lab: Lab, way: str) -> None:
     assert way
     scene = lab.scene()
     target = scene.target("storm", limit=1)
-    answer = scene.endtask("stop", target.pid, "-t", "3s", "--watch", "0", "--json")
+    answer = scene.endtask("stop", target.pid, "-t", "30s", "--watch", "0", "--json")
     assert answer.code in (0, 124, 3), str(answer)
     assert not lies(answer, scene), str(answer)
 
@@ -147,7 +147,7 @@ def test_trap_05_innocents_of_the_same_shell_are_never_asked(
     if ROOT and Path(BARE[0]).resolve().is_relative_to("/usr"):
         scene.folder.chmod(0o777)
         bystander("daemon after, other user", daemon=True, uid=65534)
-    answer = scene.endtask("stop", target.pid, "-t", "5s", "--watch", "0", "--json")
+    answer = scene.endtask("stop", target.pid, "-t", "30s", "--watch", "0", "--json")
     assert answer.code in (0, 3), str(answer)
     assert scene.exited(target.pid)
     assert not counts.exists(), "an innocent was asked"
@@ -193,6 +193,6 @@ def test_trap_05_members_of_one_pipeline_are_not_each_others(lab: Lab) -> None:
     for half in ("told.a", "told.b"):
         eventually(lambda f=scene.folder / half: f.exists() and f.read_text())  # type: ignore[misc]  # bound early on purpose
     first = next(s for s in scene.running() if s.comm == a.rsplit("/", 1)[-1])
-    answer = scene.endtask("stop", first.pid, "-t", "5s", "--watch", "0", "--json")
+    answer = scene.endtask("stop", first.pid, "-t", "30s", "--watch", "0", "--json")
     assert answer.code == 0, str(answer)
     assert not (scene.folder / "told.asked").exists(), "the other half of the pipeline was asked"

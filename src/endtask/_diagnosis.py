@@ -203,4 +203,5 @@ def _unseen(facts: Facts, *, asked_before: bool) -> Reason:
             f"{who} was asked and runs on: it handled the request without ending, ignored it, or is still busy with it"
         )
         return Reason("slow", text, certain=False, next=_force(pid), pid=pid)
-    return Reason("nothing", f"nothing that can be seen keeps {who} from ending", certain=False, pid=pid)
+    text = f"nothing that can be seen keeps {who} from ending"
+    return Reason("nothing", text, certain=False, next=f"ask it: `endtask stop {pid}`", pid=pid)

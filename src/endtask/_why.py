@@ -59,7 +59,8 @@ def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) ->
             if asked
             else f"nothing that can be seen keeps {who} from ending"
         )
-        found.append(Reason("slow" if asked else "nothing", text, certain=False, pid=pid))
+        nothing = Reason("nothing", text, certain=False, next=f"ask it: `endtask stop {pid}`", pid=pid)
+        found.append(Reason("slow", text, certain=False, pid=pid) if asked else nothing)
     return found
 
 
@@ -225,7 +226,7 @@ def _waits(job: Job, member: JobMember, facts: Facts, *, asked: bool) -> Reason:
     pid = facts.ref.pid
     if not job.policy.steps:  # a plain wait
         text = f"nothing that can be seen keeps {who} from ending"
-        return Reason("nothing", text, certain=False, pid=pid)
+        return Reason("nothing", text, certain=False, next=f"ask it: `endtask stop {pid}`", pid=pid)
     if not asked and member.managed and job.target.concerns_us:
         return _left_to_target(job, who, pid, by_force(job.target.ref.pid))
     if not asked:

@@ -214,7 +214,7 @@ def test_exited_and_reaped_needs_no_reason() -> None:
 def test_nothing_special_without_a_request_is_said_as_such() -> None:
     """`why` on a healthy process invents no cause."""
     found = reasons(facts(), ASKED, asked=False)
-    assert [("nothing", False)] == [(r.code, r.certain) for r in found]
+    assert [("nothing", False, "ask it: `endtask stop 12`")] == [(r.code, r.certain, r.next) for r in found]
 
 
 def test_handler_is_no_reason_before_it_was_asked() -> None:

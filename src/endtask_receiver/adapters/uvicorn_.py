@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 
 from endtask_receiver._loops import Bell
 from endtask_receiver.adapters._leaving import all_by_the_deadline
@@ -41,7 +42,7 @@ def serve(app: Any, stop: Stop, *, reserve_s: float = RESERVE_S, **options: Any)
         app: As for `uvicorn.run`.
         stop: What hears.
         reserve_s: So much of the time is kept for what comes after the requests, such as the lifespan's shutdown; at most a fifth of it.
-        options: As for `uvicorn.Config`, but for `workers` and `reload`, and `timeout_graceful_shutdown`, which is what *stop* has.
+        options: As for `uvicorn.run`, but for `app_dir`, `workers` and `reload`, and `timeout_graceful_shutdown`, which is what *stop* has.
 
     Raises:
         ValueError: An option is given that belongs to another way to start.
@@ -53,6 +54,15 @@ def serve(app: Any, stop: Stop, *, reserve_s: float = RESERVE_S, **options: Any)
     if strange:
         raise ValueError(f"{', '.join(sorted(strange))}: one process serves here, for as long as `stop` says")
     server = uvicorn.Server(uvicorn.Config(app, **options))
+    try:
+        _serve(server, stop, reserve_s)
+    finally:
+        if server.config.uds:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(server.config.uds)  # as `uvicorn.run` does
+
+
+def _serve(server: Server, stop: Stop, reserve_s: float) -> None:
     serving = all_by_the_deadline(run(server, stop, reserve_s=reserve_s), stop)
     factory = getattr(server.config, "get_loop_factory", None)  # COMPAT: uvicorn 0.36 has it
     if factory is None or not hasattr(asyncio, "Runner"):  # COMPAT: Python 3.11 has it

@@ -69,6 +69,38 @@ def test_what_was_taken_back_is_not_called(display: str, timer: bool) -> None:
         program.ends(0, "end")
 
 
+@pytest.mark.parametrize("timer", [False, True], ids=["descriptor", "timer"])
+def test_who_refuses_there_can_be_asked_again(display: str, timer: bool) -> None:
+    """If it says so; and to take the request back when the window is gone is no error."""
+    with Program(
+        f"""
+        import tkinter
+        from endtask_receiver import Policy, gui, listen
+        root = tkinter.Tk()
+        answers = iter([False, True])
+        def watch():
+            return gui._tk_timer(stop, root, leave, 1) if {timer} else gui.tk(stop, root, leave)
+        def leave():
+            if next(answers):
+                print("leaves")
+                root.destroy()
+            else:
+                print("refused", stop.veto("unsaved"))
+                backs.append(watch())
+                root.after(1, stop.ask)
+        with listen(policy=Policy(window_s=0, steps=("ask", "ask"))) as stop:
+            backs = [watch()]
+            stop.ask()
+            root.mainloop()
+            for back in backs:
+                back()
+            print("end")
+        """,
+        env={"DISPLAY": display},
+    ) as program:
+        program.ends(0, "refused True", "leaves", "end")
+
+
 BINDINGS = [name for name in ("PySide6", "PyQt6", "PyQt5", "PySide2") if importlib.util.find_spec(name)]
 
 

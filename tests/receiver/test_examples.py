@@ -116,17 +116,19 @@ def test_threads_and_a_queue_lose_no_job(way: str, tmp_path: Path) -> None:
 def test_the_batch_goes_on_where_it_was(tmp_path: Path) -> None:
     """Asked again and again, at any moment, it comes to the same result as if it had never been asked."""
     total, ways = 300, [*ONCE, TWICE]
-    for turn in range(8):
+    for way in [*ways, *ways[:3]]:
         with Program(EXAMPLES / "batch.py", str(tmp_path / "state"), str(total)) as program:
             program.line()
             try:
                 program.process.wait(random.random() / 10)  # any moment
             except subprocess.TimeoutExpired:
-                ask(program, ways[turn % len(ways)])
+                ask(program, way)
             status, lines = program.end()
             assert program.errors() == ""
         assert os.listdir(tmp_path) == ["state"]
-        assert status == (0 if lines else 75)
+        # Who is asked again, or asked at all, when it has left its block, dies by that: it has saved by then.
+        left = bool(lines) or way == TWICE
+        assert status == (0 if lines else 75) or (left and -status in ONCE.get(way, (TERM,)))
     with Program(EXAMPLES / "batch.py", str(tmp_path / "state"), str(total)) as program:
         program.line()
         program.ends(0, f"the sum is {sum(n * n for n in range(total))}")
@@ -153,20 +155,22 @@ def test_the_asyncio_service_answers_what_it_was_asked(way: str) -> None:
 @every_way
 def test_the_ingest_tells_how_far_it_is(way: str, tmp_path: Path) -> None:
     """Each job is done or written down; who asks sees it all, and may give it the time that it needs."""
-    with Program(EXAMPLES / "ingest.py", str(tmp_path), "20") as program:
+    with Program(EXAMPLES / "ingest.py", str(tmp_path), "30") as program:
         program.expect("ready")
         with Requester(program.pid) as requester:
-            requester.notice(1.8)
+            requester.notice(2.8)
             ask(program, way)
             if way != TWICE:
-                needs = requester.until("need")["need"]
-                requester.say(granted={"left_s": needs["seconds"]})
+                assert requester.until("need")["need"]["seconds"] == 3.5
+                requester.say(granted={"left_s": LIMIT_S})  # more than that: a busy machine is slow
             said = requester.rest()
         assert ended_truly(program, way) == []
     done, left = numbers(tmp_path / "done"), numbers(tmp_path / "left")
-    assert done + left == list(range(20))
+    assert done + left == list(range(30))
     assert not left or way == TWICE
-    assert [m["tell"]["done"] for m in said if "tell" in m] == list(range(1, len(done) + 1))
+    told = [m["tell"]["done"] for m in said if "tell" in m]
+    assert told == sorted(set(told))  # of several in one moment the last one is told
+    assert max(told, default=0) == len(done)
     assert any("close the database: done" in m["cleanup"]["text"] for m in said if "cleanup" in m)
 
 

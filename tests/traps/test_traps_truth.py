@@ -270,7 +270,7 @@ def test_trap_18_one_target_named_three_ways_gets_one_request(scene: Scene) -> N
     counts = scene.folder / "counts"
     target = scene.target("counter", file=counts, port=free_port())
     answer = scene.endtask("stop", target.pid, target.name, f":{target.port}", "--watch", "0", "--json")
-    assert_true(answer, scene, 0)
+    assert_true(answer, scene, 0, port=target.port, port_free=not port_open(target.port))
     assert counts.read_text() == '{"SIGTERM": 1}\n'
     assert len(answer.targets) == 1
 

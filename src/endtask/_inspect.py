@@ -190,6 +190,9 @@ _WRAPPERS: dict[str, tuple[bool | None, str]] = {
 }
 
 
+_TELLS_ONE = frozenset(("npm", "npx", "yarn", "pnpm", "sudo", "su", "runuser", "tini", "uv"))  # only what they started
+
+
 def passes_on(facts: Facts, number: int = 15) -> tuple[bool | None, str]:
     """Return whether a request to this process would reach its children, and why; None: nobody can tell from outside."""
     signals = facts.signals
@@ -200,17 +203,22 @@ def passes_on(facts: Facts, number: int = 15) -> tuple[bool | None, str]:
                 return False, "a shell runs its trap only after the running command has ended, and passes nothing on"
             return False, f"{facts.name} does not pass a signal on to what it runs"
         return None, "an interactive shell"
-    known = _WRAPPERS.get(facts.name)
-    if known is None and facts.cmdline:
-        words = [a.rsplit("/", 1)[-1].removesuffix(".js").removesuffix("-cli") for a in facts.cmdline[:2]]
-        known = next((_WRAPPERS[w] for w in words if w in _WRAPPERS), None)
-        if known is None and facts.name.startswith(("npm ", "npm-")):
-            known = _WRAPPERS["npm"]
-    if known is not None:
-        return known
+    known = _wrapper(facts)
+    if known:
+        return _WRAPPERS[known]
     if not caught:
         return False, "it has no handler, so it ends (or ignores) without telling its children"
     return None, "it has a handler; what that tells its children cannot be seen from outside"
+
+
+def _wrapper(facts: Facts) -> str:
+    """Return which known wrapper it is, empty if it is none."""
+    if facts.name in _WRAPPERS or not facts.cmdline:
+        return facts.name if facts.name in _WRAPPERS else ""
+    words = [a.rsplit("/", 1)[-1].removesuffix(".js").removesuffix("-cli") for a in facts.cmdline[:2]]
+    if facts.name.startswith(("npm ", "npm-")):
+        words.append("npm")  # it writes its own title
+    return next((w for w in words if w in _WRAPPERS), "")
 
 
 def forecast(facts: Facts, requests: Sequence[Request], children: Sequence[Facts] = ()) -> Forecast:
@@ -236,6 +244,14 @@ def forecast(facts: Facts, requests: Sequence[Request], children: Sequence[Facts
             advice.append(f"ask {ask} {real.name} itself: {because}")
         if deaf:
             advice.append(f"{real.ref.pid} {real.name} {deaf} TERM: {another_way(real)}")
+    lost = _behind_a_shell(facts, children) if passing is not False else None
+    if lost is not None:
+        shell, program = lost
+        ask = program.ref.pid
+        reaches = (
+            f"what {_wrapper(facts)} hands on reaches {shell.ref.pid} {shell.name} at most, which does not pass it on"
+        )
+        advice.append(f"ask {ask} {program.name} itself: {reaches}")
     advice += _state_advice(facts)
     if facts.wine is not None and real is None:
         from endtask._wine import ask_properly
@@ -288,6 +304,20 @@ def _behind(children: Sequence[Facts]) -> Facts | None:
     for child in children:
         if not child.exited and not _is_launcher(child):
             return child
+    return None
+
+
+def _behind_a_shell(facts: Facts, children: Sequence[Facts]) -> tuple[Facts, Facts] | None:
+    """Return the shell that a wrapper runs and the program that this runs, if what the wrapper hands on ends there."""
+    if facts.windows is not None or _wrapper(facts) not in _TELLS_ONE:
+        return None
+    alive = [c for c in children if not c.exited]
+    for shell in alive:
+        if shell.ppid != facts.ref.pid or not runs_script(shell.name, shell.cmdline):
+            continue
+        for program in alive:
+            if program.ppid == shell.ref.pid and not _is_launcher(program) and not unhearing(program, _TERM):
+                return shell, program
     return None
 
 

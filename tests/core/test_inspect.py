@@ -364,6 +364,33 @@ def test_shell_with_a_trap_is_asked_with_its_running_command() -> None:
     assert any("trap" in line and "13 app" in line for line in seen.advice)
 
 
+@pytest.mark.parametrize(
+    ("name", "cmdline"),
+    [
+        ("npm run dev", ("npm run dev",)),
+        ("node", ("node", "/usr/lib/node_modules/npm/bin/npm-cli.js", "start")),
+        ("sudo", ("sudo", "sh", "-c", "app; true")),
+    ],
+)
+def test_shell_between_a_wrapper_and_the_program_ends_the_chain(name: str, cmdline: tuple[str, ...]) -> None:
+    """`npm start`: whatever npm hands on, its shell keeps it; so the program itself is named, unless that does not hear TERM."""
+    shell = replace(facts("sh", cmdline=("sh", "-c", "app; true"), ppid=12), ref=PidRef(21))
+    app = replace(facts("app", ppid=21), ref=PidRef(22))
+    wrapper = facts(name, cmdline=cmdline, signals=CAUGHT)
+    seen = forecast(wrapper, [parse_request("TERM")], [shell, app])
+    assert seen.ask_instead == 22
+    assert any("ask 22 app itself" in line and "21 sh" in line for line in seen.advice), seen.advice
+    deaf = replace(app, signals=SignalSets(ignored=bits(TERM)))
+    for below in (
+        [replace(shell, name="app", cmdline=("app",)), app],
+        [shell, deaf],
+        [shell],
+        [replace(shell, exited=True), app],
+    ):
+        assert forecast(wrapper, [parse_request("TERM")], below).ask_instead == 0
+    assert forecast(facts("timeout", signals=CAUGHT), (), [shell, app]).ask_instead == 0, "it tells its whole group"
+
+
 def test_wrapper_of_wrappers_only_names_nobody() -> None:
     """While the real program has not begun there is nobody else to ask."""
     shell = replace(facts("sh", cmdline=("sh", "-c", "app")), ref=PidRef(21))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TERM = Request("TERM", "signal", 15)
 CONT = Request("CONT", "signal", 18)
 KILL = Request("KILL", "signal", 9, "", True)
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 NOBODY = 4_000_001  # below the kernel's own limit, above every pid_max that is in use
 
 

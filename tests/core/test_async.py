@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="no backend for this platform yet"),
 ]
 
-LIMIT_S = 30  # no test of this module may take longer, whatever goes wrong
+LIMIT_S = 60  # no test of this module may take longer, whatever goes wrong
 
 # Says "ready", then ends at the end of its standard input; what TERM does is the argument's affair.
 CHILD = """

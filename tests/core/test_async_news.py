@@ -14,7 +14,7 @@ from endtask._async import _turn_asyncio, _turn_trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 class NewsWaiter:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """The longest that a test waits for what must happen; a passing test never spends it."""
 
 _PRELUDE = """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
-PATIENCE_S = 30.0  # how long a test waits for what must come; only a failing test ever waits that long
+PATIENCE_S = 60.0  # how long a test waits for what must come; only a failing test ever waits that long
 # Where Debian keeps servers: not in an ordinary user's PATH, and PostgreSQL's in a folder of its own.
 MORE_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin", os.path.dirname(sys.executable))
 

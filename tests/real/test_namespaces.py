@@ -97,7 +97,7 @@ def test_a_namespace_init_with_a_handler_cleans_up(lab: Lab) -> None:
     space = Namespace(lab, "handler")
     assert lab.look(space.init.pid).prediction("TERM")["answer"] == "handler"
 
-    report = lab.stop(space.init.pid, "-t", "10s")
+    report = lab.stop(space.init.pid, "-t", "40s")
 
     assert report.outcome == "stopped"
     end = report.target["members"][0]["end"]

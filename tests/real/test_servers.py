@@ -95,7 +95,7 @@ def test_a_worker_of_nginx_comes_back_and_the_report_says_so(lab: Lab) -> None:
     nginx = programs.start_nginx(lab)
     worker = lab.children(nginx.pid)[0]
 
-    report = lab.stop(worker)
+    report = lab.stop(worker, "--watch", "30s")
 
     assert report.outcome == "respawned"
     respawn = report.target["respawn"]

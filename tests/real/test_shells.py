@@ -28,7 +28,7 @@ def test_a_bash_loop_runs_its_trap(lab: Lab) -> None:
     """The trap runs when the command of the loop has ended, so that one is asked too: in the second half of the step."""
     loop = programs.start_bash_loop(lab)
 
-    report = lab.stop(loop.pid, "-t", "2s")
+    report = lab.stop(loop.pid, "-t", "8s")
 
     assert report.outcome == "stopped"
     assert loop.returncode() == 3
@@ -63,10 +63,10 @@ def test_a_shell_that_waits_for_a_background_command_runs_its_trap_at_once(lab: 
     shell.expect(b"ready")
     programs.wait_for_child(lab, shell.pid, "sleep")
 
-    report = lab.stop(shell.pid, "-t", "20s")
+    report = lab.stop(shell.pid, "-t", "50s")
 
     assert report.outcome == "stopped"
-    assert report.wall_s < 10
+    assert report.wall_s < 25
     assert shell.returncode() == 3
     assert lab.read("data") == "clean\n"
     lab.nothing_left()
@@ -309,7 +309,7 @@ def test_a_wrapper_is_stopped_with_what_it_wraps(lab: Lab, name: str) -> None:
     """Whatever the wrapper does, the program is asked by TERM, and nothing is left."""
     wrapper, child = _start_wrapped(lab, name)
 
-    report = lab.stop(wrapper.pid, "-t", "4s")
+    report = lab.stop(wrapper.pid, "-t", "8s")
 
     assert report.outcome == "stopped"
     assert child.ended
@@ -350,7 +350,7 @@ def test_npm_start_is_stopped_with_its_server(lab: Lab) -> None:
     """npm, a shell perhaps, and the server: all are gone and the port is free, whatever npm passes on."""
     wrapper, port = _start_npm(lab)
 
-    report = lab.stop(wrapper.pid, "-t", "10s")
+    report = lab.stop(wrapper.pid, "-t", "40s")
 
     assert report.outcome == "stopped"
     lab.nothing_left()
@@ -361,7 +361,7 @@ def test_a_wrapper_around_npm_is_named_by_its_port(lab: Lab) -> None:
     """The holder of the port is the server, not npm: stopping it ends all three, and the port is free."""
     wrapper, port = _start_npm(lab)
 
-    report = lab.stop(f":{port}", "-t", "10s")
+    report = lab.stop(f":{port}", "-t", "40s")
 
     assert report.outcome == "stopped"
     assert report.target["name"] == "node"

@@ -33,7 +33,8 @@ def test_what_a_supervisor_starts_again_is_reported_as_respawned(lab: Lab, kind:
     (manager,) = (m for m in lab.look(first).seen["facts"]["managers"] if m["kind"] == kind)
     assert manager["pid"] == service.supervisor.pid
 
-    report = lab.stop(first)
+    # Both wait a second before they start it again; the three seconds that are watched by default are short where the machine is busy.
+    report = lab.stop(first, "--watch", "30s")
 
     assert report.outcome == "respawned"
     assert report.code == 11

@@ -52,7 +52,7 @@ def test_an_interactive_shell_is_ended_by_hup(lab: Lab) -> None:
     """HUP is how a terminal says goodbye."""
     tmux = programs.Tmux(lab)
 
-    report = lab.stop(tmux.shell.pid, "--plan", "HUP/10")
+    report = lab.stop(tmux.shell.pid, "--plan", "HUP/40")
 
     assert report.outcome == "stopped"
     assert tmux.shell.ended
@@ -79,7 +79,7 @@ def test_the_tmux_server_is_stopped_with_everything_in_it(lab: Lab) -> None:
     until(lambda: len(lab.children(tmux.shell.pid)) == 2)
     handles = lab.watch()
 
-    report = lab.stop(tmux.server.pid, "-t", "10s")
+    report = lab.stop(tmux.server.pid, "-t", "40s")
 
     assert report.outcome == "stopped"
     assert {pid_of(m["ref"]) for m in report.target["members"]} >= set(handles)
@@ -96,7 +96,7 @@ def test_a_program_detached_from_a_pane_is_found_or_named(lab: Lab) -> None:
     )
     (escaped,) = set(lab.living()) - set(usual)
 
-    report = lab.stop(tmux.server.pid, "-t", "10s")
+    report = lab.stop(tmux.server.pid, "-t", "40s")
 
     if escaped in lab.living():
         assert report.outcome == "unproven"

@@ -23,7 +23,7 @@ from endtask_receiver import Stop, StopRequested, listen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 DATA = os.urandom(20_000)
 
 

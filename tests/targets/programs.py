@@ -200,10 +200,10 @@ def escapee(options: dict[str, str]) -> None:
             _escaped(options, sink)
         os._exit(0)
     os.waitpid(middle, 0)
+    os.close(sink)  # so that its end is seen if it cannot have the port
     pid = told(source)
     port = told(source)
     os.close(source)
-    os.close(sink)
     ready(pids={"main": os.getpid(), "escapee": pid}, port=port)
     if "gone" in options:
         os._exit(0)
@@ -272,11 +272,11 @@ def zombie(options: dict[str, str]) -> None:
         if "dead" in options:
             os._exit(int(options["dead"]))
         sleep_on()
+    os.close(sink)  # so that its end is seen if it cannot have the port
     port = told(source)
     if "dead" in options:
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     os.close(source)
-    os.close(sink)
     ready(pids={"main": child, "parent": os.getpid()}, port=port)
     sleep_on()
 

@@ -130,7 +130,7 @@ def test_stop_async_stops_and_proves(run: Callable[[Main], object], child_that: 
     """The same verdict as the blocking form, with evidence, and nothing stays open."""
     child = child_that("default")
     before = open_files()
-    report = run(lambda: endtask.stop_async(child.pid, timeout_s=10))
+    report = run(lambda: endtask.stop_async(child.pid, timeout_s=50))
     assert isinstance(report, Report)
     assert ("stopped", 0) == (report.targets[0].outcome, report.exit_code)
     assert report.targets[0].evidence
@@ -156,7 +156,7 @@ def test_event_loop_of_asyncio_runs_on_meanwhile_without_threads(child_that: Cal
                 sent.set()
 
         releasing = asyncio.create_task(release())
-        report = await endtask.stop_async(child.pid, timeout_s=20, on_event=hear)
+        report = await endtask.stop_async(child.pid, timeout_s=50, on_event=hear)
         await releasing
         return report
 
@@ -181,7 +181,7 @@ def test_event_loop_of_trio_runs_on_meanwhile_without_threads(child_that: Callab
                 sent.set()
 
         async def ask() -> None:
-            reports.append(await endtask.stop_async(child.pid, timeout_s=20, on_event=hear))
+            reports.append(await endtask.stop_async(child.pid, timeout_s=50, on_event=hear))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
@@ -200,7 +200,7 @@ def test_two_stops_share_one_loop(child_that: Callable[[str], Child]) -> None:
     children = [child_that("default") for _ in range(2)]
 
     async def main() -> list[Report]:
-        return list(await asyncio.gather(*(endtask.stop_async(c.pid, timeout_s=10) for c in children)))
+        return list(await asyncio.gather(*(endtask.stop_async(c.pid, timeout_s=50) for c in children)))
 
     reports = run_asyncio(main)
     assert isinstance(reports, list)
@@ -215,7 +215,7 @@ def test_wait_async_sends_nothing(run: Callable[[Main], object], child_that: Cal
     assert isinstance(report, Report)
     assert ("running", True) == (report.targets[0].outcome, child.runs)
     child.let_go()
-    report = run(lambda: endtask.wait_async(child.pid, timeout_s=10))
+    report = run(lambda: endtask.wait_async(child.pid, timeout_s=50))
     assert isinstance(report, Report)
     assert ("stopped", ()) == (report.targets[0].outcome, report.targets[0].members[0].receipts)
 

@@ -180,7 +180,7 @@ def test_wait_without_pidfds_polls_and_says_so() -> None:
         waiter.add(pin, 5)
         print(waiter.poll_s == 0.001, waiter.wait(0), waiter.poll_s == 0.002)
         began = time.monotonic()
-        print(waiter.wait(0.2), 0.2 <= time.monotonic() - began < 2, waiter.poll_s == 0.05)
+        print(waiter.wait(0.2), 0.2 <= time.monotonic() - began < 20, waiter.poll_s == 0.05)
         os.close(pipe)
         print(waiter.wait(10), waiter.wait(0), waiter.poll_s)
         waiter.add(pin, 6)

@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from endtask_receiver._stop import Stop
 
 
-_END_S = 1.0
-
-
 def follow(
     grace_s: float = 25.0,
     *,
@@ -102,12 +99,27 @@ class _Worker:
         if callable(warm) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, warm)  # its own would take the signal away from us after the first one
         self._stop = stop = listen(self._grace_s, ("TERM", "INT"), policy=self._policy, name=self._name)
+        self._keep_handlers()
         stop.add_waker(self._warm)
         stop._dying.append(self._kill)
         Pace(stop, asked=self._asked, cut=self._cold, over=self._over, turn=self._look, reserve_s=self._reserve_s)
         atexit.register(self._at_exit)
         if self._on_stop is not None:
             self._on_stop(stop)
+
+    def _keep_handlers(self) -> None:
+        """Have our handlers stay: celery's cold shutdown puts others in their place before it waits (5.5), and a third request would be lost to them."""
+        ours = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        wait = getattr(self._controller, "wait_for_soft_shutdown", None)
+        if wait is None:
+            return
+
+        def wait_with_ours() -> None:
+            for number, handler in ours.items():
+                signal.signal(number, handler)  # a handler of celery's calls us, so this is the main thread
+            wait()
+
+        self._controller.wait_for_soft_shutdown = wait_with_ours
 
     def _warm(self) -> None:
         """Have the main loop stop: what celery's handler does too, if it was a signal."""
@@ -154,10 +166,6 @@ class _Worker:
         """End the worker: what still runs will not end by itself."""
         stop = self._stop
         assert stop is not None
-        if self._ended:  # the interpreter ends, and dies by the signal if it gets there: another thread cannot
-            never = threading.Lock()
-            never.acquire()
-            never.acquire(timeout=_END_S)
         request = stop.request
         if request is not None:
             stop.ending = True

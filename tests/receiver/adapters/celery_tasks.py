@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from celery.signals import worker_ready
 from hearing import EACH, say_requests  # type: ignore[import-not-found]  # beside this program
 
 from endtask_receiver.adapters import celery_
@@ -37,6 +38,18 @@ def work() -> None:
     with open(os.environ["GATE"], "rb", buffering=0) as gate:
         gate.read(1)
     say("done")
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]  # before ours
+def tell_of_the_cold_shutdown(sender: Any, **_more: object) -> None:
+    """Print when celery has begun it."""
+    wait = sender.controller.wait_for_soft_shutdown
+
+    def told() -> None:
+        say("cold")
+        wait()
+
+    sender.controller.wait_for_soft_shutdown = told
 
 
 def on_stop(stop: Stop) -> None:

@@ -89,13 +89,13 @@ def test_a_whole_conversation() -> None:
             with listen(name="ingest") as stop:
                 print("ready")
                 stop.wait()
-                print(stop.request, round(stop.left()))
+                print(stop.request, round(stop.left(), -3))
                 stop.tell("draining", 3, 15)
                 stop.need(20, "flushing")
                 moved = __import__("threading").Event()
-                stop.add_waker(lambda: stop.left() > 15 and moved.set())
+                stop.add_waker(lambda: stop.left() > 15_000 and moved.set())
                 moved.wait()
-                print(round(stop.left()))
+                print(round(stop.left(), -3))
                 stop.cleanup(int, name="close db")
             """
         ) as program,
@@ -107,16 +107,16 @@ def test_a_whole_conversation() -> None:
             assert hello["endtask"] == 1
             assert hello["hello"]["pid"] == program.pid
             assert hello["hello"]["name"] == "ingest"
-            requester.notice(9.0)
+            requester.notice(9000.0)  # so long that a busy machine makes no difference
             program.send()
             heard = requester.until("heard")["heard"]
             assert (heard["name"], heard["channel"]) == ("SIGTERM", "signal")
-            assert 8 < heard["left_s"] <= 9
-            program.expect(f"SIGTERM from {os.getpid()}: deploy 12 9")
+            assert 8900 < heard["left_s"] <= 9000
+            program.expect(f"SIGTERM from {os.getpid()}: deploy 12 9000.0")
             assert requester.until("tell")["tell"] == {"text": "draining", "done": 3, "total": 15}
             assert requester.until("need")["need"] == {"seconds": 20.0, "text": "flushing"}
-            requester.say(granted={"left_s": 20.0})
-            program.expect("20")
+            requester.say(granted={"left_s": 20_000.0})
+            program.expect("20000.0")
             (last,) = requester.rest()
             assert last["cleanup"]["text"].startswith("close db: done")
         program.ends(0)
@@ -127,25 +127,24 @@ def test_a_request_that_overtakes_its_notice_is_known_with_it(how: str) -> None:
     """The signal is sent right after the notice, and is faster; who looks at it sees what belongs to it all the same."""
     code = f"""
         import asyncio
-        from endtask_receiver import listen, aio, Policy
+        from endtask_receiver import listen, aio, Policy, _channel
+        _channel.SETTLE_S = {LIMIT_S}  # a busy machine needs longer than it waits
         with listen(policy=Policy(steps=["ask"], window_s=0.0)) as stop:
             for turn in range(10):
                 print("ready")
                 {how}
-                print(stop.request.reason, 8 < stop.left() <= 9)
+                print(stop.request.reason, 800 < stop.left() <= 900)
                 stop.veto("once more")
     """
     with Program(code) as program:
-        with_all = 0
         for turn in range(10):
             program.expect("ready")
             with Requester(program.pid) as requester:
                 requester.until("hello")
-                requester.say(notice={"left_s": 9, "request": "TERM", "reason": f"deploy {turn}", "by": "a test"})
+                requester.say(notice={"left_s": 900, "request": "TERM", "reason": f"deploy {turn}", "by": "a test"})
                 program.send()
-                with_all += program.line() == f"deploy {turn} True"
+                program.expect(f"deploy {turn} True")
                 requester.until("veto")
-        assert with_all >= 8  # a busy machine may need longer than it waits
         program.ends(0)
 
 
@@ -1054,27 +1053,27 @@ def test_one_within_another_is_asked_and_is_heard() -> None:
                 inner.wait()
                 outer.wait()
                 for stop in (inner, outer):
-                    print(stop.request, round(stop.left()))
+                    print(stop.request, round(stop.left(), -3))
                 moved = __import__("threading").Event()
-                inner.add_waker(lambda: inner.left() > 15 and moved.set())
+                inner.add_waker(lambda: inner.left() > 15_000 and moved.set())
                 inner.tell("draining")
                 inner.need(20, "flushing")
                 moved.wait()
-                print(round(inner.left()), round(outer.left()))
+                print(round(inner.left(), -3), round(outer.left(), -3))
                 print(inner.veto("recording"))
             outer.tell("over")
         """
     ) as program:
         program.expect("ready")
         with Requester(program.pid) as requester:
-            requester.ask(9.0)
+            requester.ask(9000.0)
             for _ in range(2):
-                program.expect(f"CHANNEL from {os.getpid()}: deploy 12 9")
+                program.expect(f"CHANNEL from {os.getpid()}: deploy 12 9000.0")
             assert requester.until("heard")["heard"]["name"] == "CHANNEL"
             assert requester.until("tell")["tell"]["text"] == "draining"
             assert requester.until("need")["need"]["text"] == "flushing"
-            requester.say(granted={"left_s": 20.0})
-            program.expect("20 20")
+            requester.say(granted={"left_s": 20_000.0})
+            program.expect("20000.0 20000.0")
             assert requester.until("veto")["veto"]["text"] == "recording"
             program.expect("True")
             assert [message["tell"]["text"] for message in requester.rest()] == ["over"]

@@ -85,9 +85,12 @@ class Control:
             return _NOT_IMPLEMENTED
         now = self._stop._clock()
         deadline = now + limits.within(limits.service_shutdown_s()) if code == _SHUTDOWN else None
+        before = self._state
         self._stop._heard(StopRequest(now, "service", deadline, name))
         if self._state != STOPPED:
             self.report(STOP_PENDING)
+            if not self._stop.asked:  # refused before that was reported: the news of it changed nothing
+                self.report(before)
         return _NO_ERROR
 
     def report(self, state: int, exit_code: int | None = None) -> bool:

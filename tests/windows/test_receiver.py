@@ -18,6 +18,8 @@ import pytest
 from endtask._backends.windows import handles, inject, stop_event
 from endtask._backends.windows import services as endtask_services
 from endtask.model import PidRef, Request
+from endtask_receiver import Stop
+from endtask_receiver import service as service_
 from tests.windows.lab import DETACHED, NEW_GROUP, NO_WINDOW, OWN_CONSOLE, PATIENCE_S, STOPPED_BY_ITSELF, SUSPENDED
 from tests.windows.lab_security import security_of
 from tests.windows.lab_services import RUNNING, STOP_PENDING, STOPPED
@@ -414,6 +416,23 @@ def test_service_hands_its_controls_on(services: Services) -> None:
     service.process.wait_for("dispatcher returned")
     assert service.state == STOPPED
     assert service.process.wait_exit() == 0
+
+
+def test_service_that_refuses_at_once_is_not_reported_as_stopping() -> None:
+    """The handler and the refusal are two threads: whoever is later, the manager hears that the service runs."""
+    stop, told = Stop(), []
+
+    class Told(service_.Control):
+        def report(self, state: int, exit_code: int | None = None) -> bool:
+            told.append(state)
+            return super().report(state, exit_code)
+
+    control = Told(stop)
+    control.report(service_.RUNNING)
+    stop.add_waker(lambda: stop.veto("recording"))
+    assert control.control(1) == 0
+    assert not stop.asked
+    assert told[-1] == service_.RUNNING
 
 
 @pytest.mark.needs_windows("here services share the session of the user")

@@ -33,7 +33,7 @@ _SPARE = 64  # so many workers may end at that very moment, and the others hear 
 
 
 class Link:
-    """Passes on what is asked of the parent. Give it to workers as an argument when they start; it cannot be sent later."""
+    """Passes on the first request to the parent. Give it to workers as an argument when they start; it cannot be sent later."""
 
     def __init__(self, stop: Stop, context: BaseContext | None = None) -> None:
         """Make a link.

@@ -11,8 +11,6 @@ Example:
 
 from __future__ import annotations
 
-from endtask import _version
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from endtask._owned import Owned as Owned
@@ -127,6 +125,8 @@ if TYPE_CHECKING:
         TargetReport as TargetReport,
     )
 
+    __version__: str
+
 _HOME = {
     "_owned": ("Owned", "owned"),
     "_plan": ("Plan",),
@@ -165,12 +165,15 @@ _HOME = {
         "TargetReport",
     ),
 }
-__version__ = _version.VERSION
 __all__ = ["__version__", *sorted(name for names in _HOME.values() for name in names)]  # noqa: PLE0604  # names by construction
 
 
 def __getattr__(name: str) -> object:
     """Load a public name from the module that defines it."""
+    if name == "__version__":
+        from endtask._version import VERSION
+
+        return VERSION
     for module, names in _HOME.items():
         if name in names:
             from importlib import import_module

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,15 +23,6 @@ if sys.platform == "win32":
     collect_ignore_glob += ["test_posix.py", "test_fork.py", "test_moments.py", "test_storm.py", "test_blocking.py"]
     collect_ignore_glob += ["test_channel_posix.py"]
     collect_ignore_glob += ["test_examples.py"]  # tests/windows has those of Windows
-
-
-@pytest.fixture(scope="session", autouse=True)
-def default_dispositions() -> None:
-    """A shell that runs the tests in the background has them ignore Ctrl+C, and every program that they start too."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

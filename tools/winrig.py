@@ -157,7 +157,6 @@ def start_session() -> int:
         session = server.pid, number
         (prefix / SESSION).write_text(json.dumps({"pid": server.pid, "display": number}))
         environment = wine.environment_of(prefix, number)
-        wine.stay(environment)
         wine.hold_desktop(environment)
     settings = wine.environment_of(prefix, session[1])
     for name in EXPORTED:

@@ -104,7 +104,9 @@ def hold_desktop(environment: dict[str, str]) -> None:
 
     Wine starts its desktop below the first program that asks for one, where it would hold that program's pipes.
     It ends when nobody uses it any more; so one program, which waits for ever, uses it until the prefix ends.
+    Between `wineboot` and that program there is none, and on a busy machine for so long that Wine would begin to end its services.
     """
+    stay(environment)
     wine(environment, "wineboot")
     code = (
         "import ctypes; ctypes.windll.user32.GetDesktopWindow(); print(1, flush=True); ctypes.windll.kernel32.Sleep(-1)"
@@ -114,8 +116,9 @@ def hold_desktop(environment: dict[str, str]) -> None:
         command, env=environment, stdin=NOTHING, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     assert holder.stdout
+    assert holder.stderr
     if not holder.stdout.readline():
-        fail(f"no desktop: Python in Wine ended with {holder.wait()}")
+        fail(f"no desktop: Python in Wine ended with {holder.wait()}: {holder.stderr.read().decode(errors='replace')}")
 
 
 def stay(environment: dict[str, str]) -> None:

@@ -162,14 +162,12 @@ def test_what_is_said_arrives_in_order(pair: Pair) -> None:
 
 def test_side_that_does_not_read_is_left(pair: Pair) -> None:
     """Nobody waits for it."""
-    begin = time.perf_counter()
     count = 0
     while pair.ours.say(b"x" * 1000):
         count += 1
         assert count < 100
     assert 4 < count < 40
     assert not pair.ours.open
-    assert time.perf_counter() - begin < 5
 
 
 def test_what_was_said_before_the_end_arrives(pair: Pair) -> None:

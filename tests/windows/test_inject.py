@@ -133,12 +133,10 @@ def test_a_thread_that_ended_with_its_process_says_nothing_of_handlers(
 
 def test_a_slow_handler_is_not_waited_for(lab: Lab) -> None:
     """The engine has other targets."""
-    target = lab.start("etconsole", "slow", 1500)
-    begin = time.perf_counter()
+    target = lab.start("etconsole", "slow", 60_000)
     assert send(target, CTRL_C).detail == "by a thread at CtrlRoutine, which is not back yet"
-    assert time.perf_counter() - begin < 1.0
-    target.wait_for("control 0 handled")
-    assert target.running
+    target.wait_for("control 0")
+    assert target.heard("control 0 handled") == 0
 
 
 @pytest.mark.parametrize("mode", ["handler", "signals", "plain"])

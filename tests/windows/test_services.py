@@ -18,7 +18,7 @@ from endtask._backends.windows import services as services_module
 from endtask._backends.windows.winapi import services as api
 from endtask.errors import AccessDeniedError
 from endtask.model import Request, Service
-from tests.windows.lab import UNDER_WINE
+from tests.windows.lab import PATIENCE_S, UNDER_WINE
 from tests.windows.lab_services import RUNNING, STOP_PENDING, STOPPED
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def send(pid: int, request: Request = SERVICE_STOP) -> Receipt:
 def wait_stopped(service: Made) -> None:
     """Wait for the end of its process; the service manager says `stopped` before or right after."""
     service.process.wait_exit()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while service.state != STOPPED and time.monotonic() < deadline:
         time.sleep(0.01)  # its state has no handle
     assert service.state == STOPPED
@@ -122,10 +122,9 @@ def test_a_service_stops_through_the_service_manager(services: Services) -> None
 
 def test_a_slow_service_is_not_waited_for_and_shows_its_progress(services: Services) -> None:
     """Checkpoints go up while it stops."""
-    made = services.start("slow", 300)
-    begin = time.perf_counter()
+    made = services.start("slow", 1000)
     assert send(made.process.pid).status == "delivered"
-    assert time.perf_counter() - begin < 1.0
+    assert made.process.heard("stopped") == 0
     seen = []
     while made.process.running:
         progress = service_list.progress(made.name)
@@ -135,7 +134,7 @@ def test_a_slow_service_is_not_waited_for_and_shows_its_progress(services: Servi
         time.sleep(0.02)
     assert [checkpoint for _state, checkpoint, _hint in seen] == sorted(c for _s, c, _h in seen)
     assert len(seen) >= 3
-    assert {hint for _state, _checkpoint, hint in seen} == {1.3}
+    assert {hint for _state, _checkpoint, hint in seen} == {2.0}
     assert made.process.exit_code == 0
 
 
@@ -377,18 +376,18 @@ def test_a_control_handler_that_does_not_return_does_not_hold_us(
 ) -> None:
     """The service manager waits for it for thirty seconds; we do not."""
     made = services.start("stop")
-    release = threading.Event()
+    release, returned = threading.Event(), threading.Event()
 
     def stuck(*_arguments: object) -> bool:
-        release.wait(30)
+        release.wait(PATIENCE_S)
+        returned.set()
         return True
 
     monkeypatch.setattr(api, "ControlService", stuck)
     monkeypatch.setattr(services_module, "_ANSWER_S", 0.2)
-    begin = time.perf_counter()
     receipt = send(made.process.pid)
+    assert not returned.is_set()
     release.set()
-    assert time.perf_counter() - begin < 5
     assert receipt.status == "delivered"
     assert "its handler has not returned within 0.2 s" in receipt.detail
 

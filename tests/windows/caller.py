@@ -76,17 +76,9 @@ def send(target: Target, request: Request) -> Receipt:
 
 
 def started(lab: Lab, mode: str, flags: int) -> Target:
-    """Start a console program; once more where Wine 8 fails to, which it does about once in two thousand times.
-
-    It loses a process that has just been made (ERROR_INTERNAL_ERROR, 1359), or the one that would have been its console.
-    """
+    """Start a console program; once more where Wine 8 has lost the process that would have been its console, which it does about once in two thousand times."""
     for _attempt in range(3):
-        try:
-            target = lab.start("etconsole", mode, flags=flags)
-        except OSError as exc:
-            if not UNDER_WINE or exc.winerror != 1359:
-                raise
-            continue
+        target = lab.start("etconsole", mode, flags=flags)
         seen = memory.parameters_of(target.pid, environment=False)
         if flags == DETACHED or seen is None or memory.has_console(seen.console_handle):
             return target

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -86,6 +86,31 @@ _is_enabled.argtypes = (wintypes.HWND,)
 _get_window = _user32.GetWindow
 _get_window.restype = wintypes.HWND
 _get_window.argtypes = (wintypes.HWND, wintypes.UINT)
+
+
+# --------------------------------------------------------------------------- what Wine fails to do now and then
+
+_BORN_DEAD = 1359  # ERROR_INTERNAL_ERROR
+_Created = tuple[int, int, int, int]
+
+
+def patient(create: Callable[..., _Created]) -> Callable[..., _Created]:
+    """Return a CreateProcess that tries again where Wine 8 has lost the new process before it began, which a busy machine makes more frequent."""
+
+    def create_again(*words: object) -> _Created:
+        for _ in range(4):
+            try:
+                return create(*words)
+            except OSError as error:
+                if error.winerror != _BORN_DEAD:
+                    raise
+        return create(*words)
+
+    return create_again
+
+
+if UNDER_WINE:
+    _winapi.CreateProcess = patient(_winapi.CreateProcess)  # where `subprocess` looks for it
 
 
 # --------------------------------------------------------------------------- what the laboratory sees by itself

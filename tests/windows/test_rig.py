@@ -10,7 +10,6 @@ import asyncio
 import ctypes
 import os
 import subprocess
-import time
 from ctypes import wintypes
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from tests.windows.lab import (
     UNDER_WINE,
     Lab,
     has_ended,
+    patient,
 )
 from tests.windows.lab_consoles import PseudoConsole, borrow_console
 from tests.windows.lab_services import RUNNING, Services
@@ -225,11 +225,26 @@ def test_a_service_runs_and_is_removed(services: Services, mode: str) -> None:
     assert service.pid == service.process.pid
 
 
-def test_a_target_is_ready_at_once(lab: Lab) -> None:
-    """Nothing in the laboratory waits for a fixed time."""
-    begin = time.perf_counter()
-    lab.start("etconsole", "none")
-    assert time.perf_counter() - begin < 5
+@pytest.mark.parametrize(
+    ("errors", "calls"), [([1359, 1359, 0], 3), ([1359] * 9, 5), ([5, 0], 1)], ids=["comes", "never", "denied"]
+)
+def test_process_that_wine_loses_before_it_begins_is_created_again(errors: list[int], calls: int) -> None:
+    """A few times; any other error is what it is."""
+    left = list(errors)
+
+    def create(*words: object) -> tuple[int, int, int, int]:
+        assert words == ("a", 1)
+        error = left.pop(0)
+        if error:
+            raise OSError(0, "", None, error)
+        return 4, 8, 12, 16
+
+    if errors[calls - 1] == 0:
+        assert patient(create)("a", 1) == (4, 8, 12, 16)
+    else:
+        with pytest.raises(OSError, match=str(errors[0])):
+            patient(create)("a", 1)
+    assert len(errors) - len(left) == calls
 
 
 @pytest.mark.needs_windows("it proves that the marker is obeyed")

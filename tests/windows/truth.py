@@ -17,7 +17,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tests.windows.lab import UNDER_WINE
 from tests.windows.schemas import validate
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ HEADS = {
 }
 _FORCE = frozenset(("TERMINATE", "EXIT_PROCESS"))
 _PATIENCE_S = 120.0
-_BORN_DEAD = 1359  # ERROR_INTERNAL_ERROR: the new process had ended before it began, which happens once in some thousand times on Wine 8
 _starting = threading.Lock()
 
 
@@ -102,19 +100,9 @@ class Answer:
 
 
 def create(make: Callable[[], Created]) -> Created:
-    """Create a process, one at a time: a handle that one thread is about to close must not be inherited by the child of another.
-
-    Args:
-        make: Creates it; called again where Wine has failed.
-    """
-    for last in (False, False, True):
-        with _starting:
-            try:
-                return make()
-            except OSError as error:
-                if last or not UNDER_WINE or error.winerror != _BORN_DEAD:
-                    raise
-    raise AssertionError("the last turn returns or raises")
+    """Create a process, one at a time: a handle that one thread is about to close must not be inherited by the child of another."""
+    with _starting:
+        return make()
 
 
 def endtask(*words: object, environment: Mapping[str, str] | None = None, flags: int = 0) -> Answer:

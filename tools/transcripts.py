@@ -44,6 +44,7 @@ VARIES = [
         (r" +(?=N\b)", " "),  # columns
     )
 ]
+TOLD = re.compile(r" [A-Z]+ -> | ended by ")
 PROMPT = "<<endtask-transcript>>"
 DEADLINE_S = 60.0
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -127,9 +128,10 @@ def shape(text: str) -> list[str]:
     for pattern, word in VARIES:
         text = pattern.sub(word, text)
     lines: list[str] = []
-    for ends, group in itertools.groupby(text.splitlines(), lambda line: " ended by " in line):
+    for told, group in itertools.groupby(text.splitlines(), lambda line: bool(TOLD.search(line))):
         together = list(group)
-        lines += sorted(together) if ends else together  # two processes end in any order
+        # Two processes end in any order, and one may have ended before the next is asked.
+        lines += sorted(together, key=lambda line: (" ended by " in line, line)) if told else together
     return [line for line, _same in itertools.groupby(lines)]
 
 

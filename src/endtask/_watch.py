@@ -322,6 +322,8 @@ def _succeeds(
     ref = _identity(backend, row)
     if ref is None:
         return None
+    # The table may have had it between fork and execve, as its parent's namesake; execve(2) sets the name before the command line.
+    name = backend.full_name(row.pid, backend.short_name(row.pid) or row.comm)
     manager = origin.manager
     if manager is not None:
         by = f"{manager.kind} {manager.name}".rstrip()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from endtask import _watch
-from endtask.model import Row
+from endtask.model import PidRef, Row
 
 if TYPE_CHECKING:
     from typing import Any
@@ -45,3 +45,19 @@ def test_another_name_is_another_program() -> None:
     """Unless the whole command line is the same."""
     assert likeness(("cat",), name="cat") == ""
     assert likeness(LINE, name="cat") == "with the same command line"
+
+
+def test_successor_has_the_name_that_it_has_by_now() -> None:
+    """The table was read between fork and execve, the command line afterwards: it is no `bash` with the command line of a `sleep`."""
+    backend: Any = SimpleNamespace(
+        command_line=lambda _pid: LINE,
+        full_name=lambda _pid, short: short,
+        short_name=lambda pid: {11: "sleep", 10: "bash"}[pid],
+        pin=lambda pid: SimpleNamespace(ref=PidRef(pid, "1"), close=lambda: None),
+        exited=lambda _pin: False,
+    )
+    ready: Any = SimpleNamespace(cmdline=LINE, target=SimpleNamespace(name="sleep"))
+    origin: Any = SimpleNamespace(cgroup="", parent=10, manager=None)
+    found = _watch._succeeds(backend, ready, origin, Row(11, 10, 11, 11, 5, "S", "bash", False), 0.5, on_port=False)
+    assert found is not None
+    assert (found.name, found.by) == ("sleep", "10 bash")

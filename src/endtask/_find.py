@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _PID_LIMIT = 1 << 22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 _PID_LIMIT_WINDOWS = 0xFFFFFFFF  # a DWORD
 _PID_FILE_SLACK_S = 0.1  # start times come in ticks of 10 ms, file times in ticks of the kernel's timer
+_SHORT = 15  # bytes of a name that the kernel keeps
 _LINE = 120  # characters of a command line that are shown in a list of matches
 _LATER = {"unit": "systemd units", "ctr": "containers"}
 
@@ -207,6 +208,8 @@ class Finder:
             self._refuse_matches(word, kernel, served)
         nobody = _nobody(word, found=bool(pids), filtered=bool(filtered))
         hides = not pids and self._is_partly_hidden()
+        if not pids and not filtered and self._is_cut(word):
+            nobody += f" (that is a longer name, cut at 15 characters: `{word}*`)"
         if hides:
             nobody += ", but the processes of other users are hidden from us"
         self._select(word, pids, lambda: still, nobody=nobody, code="not-permitted" if hides else "no-match")
@@ -220,6 +223,12 @@ class Finder:
             return everybody, 0
         passing = [pid for pid in everybody if self._passes(pid)]  # no name decides anything, so the filters come first
         return passing, len(everybody) - len(passing)
+
+    def _is_cut(self, word: str) -> bool:
+        """Return whether it is what ps(1) and top(1) show of a longer name (TASK_COMM_LEN, proc_pid_comm(5))."""
+        if len(word.encode("utf-8", "surrogateescape")) != _SHORT:
+            return False
+        return any(self.backend.short_name(pid) == word for pid in self.backend.list_pids())
 
     def _is_partly_hidden(self) -> bool:
         """Return whether others may be hidden from us (hidepid, proc(5)): pid 1 is always there, and it cannot be seen."""
@@ -243,7 +252,7 @@ class Finder:
         backend = self.backend
         folds = backend.folds_case
         head = word.split("*", 1)[0].split("?", 1)[0]
-        cut = head[:15]
+        cut = head[:_SHORT]
         found = []
         if self.table is not None:
             shorts: Iterable[tuple[int, str | None]] = ((r.pid, r.comm) for r in self.table.values())
@@ -252,7 +261,7 @@ class Finder:
         for pid, short in shorts:
             if short is None:
                 continue
-            if not folds and not short.startswith(cut) and len(short.encode("utf-8", "surrogateescape")) < 15:
+            if not folds and not short.startswith(cut) and len(short.encode("utf-8", "surrogateescape")) < _SHORT:
                 continue
             if _fits(word, backend.full_name(pid, short), folds_case=folds):
                 found.append((pid, short))

@@ -327,6 +327,12 @@ def test_slash_in_a_name_gets_a_hint(machine: FakeBackend) -> None:
     assert "file:/usr/bin/x" in select(machine, "/usr/bin/x").missing[0].text
 
 
+def test_cut_name_gets_a_hint(machine: FakeBackend) -> None:
+    """`ps` and `top` show 15 characters of `worker-with-a-very-long-name`, and a person copies them."""
+    assert "`worker-with-a-v*`" in select(machine, "worker-with-a-v").missing[0].text
+    assert "*" not in select(machine, "worker-with-a-w").missing[0].text
+
+
 @pytest.mark.parametrize("word", ["localhost:3000", "http://localhost:3000/", "[::1]:3000", "tcp6:3000"])
 def test_address_gets_a_hint(machine: FakeBackend, word: str) -> None:
     """What a person copies out of a log or a browser."""

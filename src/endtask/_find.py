@@ -226,7 +226,7 @@ class Finder:
 
     def _is_cut(self, word: str) -> bool:
         """Return whether it is what ps(1) and top(1) show of a longer name (TASK_COMM_LEN, proc_pid_comm(5))."""
-        if len(word.encode("utf-8", "surrogateescape")) != _SHORT:
+        if len(word.encode("utf-8", "replace")) != _SHORT:  # a byte for each that is not UTF-8, as in the name
             return False
         return any(self.backend.short_name(pid) == word for pid in self.backend.list_pids())
 

@@ -59,7 +59,7 @@ def test_stop_without_a_listener(lab: Lab, options: list[str]) -> None:
     def one(name: str) -> str:
         plumbing, _code = PLUMBING[name]
         target = scene.target("polite", delay=0.05)
-        got, err = through(plumbing, "stop", target.pid, "-t", "5s", "--watch", "0", *options)
+        got, err = through(plumbing, "stop", target.pid, "-t", "40s", "--watch", "0", *options)
         faults = [f"code {got}, not 0"] if got else []
         faults += ["the target runs"] if not scene.exited(target.pid) else []
         faults += [err] if "Traceback" in err or "Error" in err else []
@@ -95,7 +95,7 @@ def test_a_reader_that_stops_reading_does_not_hold_back_the_stop(scene: Scene) -
         os.set_blocking(sink, True)
         target = scene.target("many", count=50, child="quiet", mild=1)
         with subprocess.Popen(
-            command("stop", target.pid, "-v", "-t", "5s", "--watch", "0"),
+            command("stop", target.pid, "-v", "-t", "40s", "--watch", "0"),
             stdout=sink,
             stderr=subprocess.PIPE,
             env=environment(),

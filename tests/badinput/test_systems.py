@@ -106,7 +106,7 @@ def test_hidden_processes_are_not_called_gone(lab: Lab, own_namespace: None, opt
     nobody_there = endtask("stop", 30000, "-t", "1s")
     assert nobody_there.code == 1, str(nobody_there)
     if own is not None:
-        mine = endtask("stop", own.pid, "-t", "5s", "--watch", "0", "--json")
+        mine = endtask("stop", own.pid, "-t", "40s", "--watch", "0", "--json")
         assert mine.code in (0, 3), str(mine)
         assert scene.exited(own.pid)
         assert not lies(mine, scene, outside=[hidden.pid]), str(mine)

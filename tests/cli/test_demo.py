@@ -32,9 +32,11 @@ def test_demo_that_is_killed_takes_its_programs_along() -> None:
     """SIGKILL in the middle: the stage sees its input end, and ends what it started."""
     with subprocess.Popen([sys.executable, "-m", "endtask", "demo"], stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
-        pid = 0  # of the stubborn one, which lives for another second
+        pid = 0  # of the stubborn one, which lives for another two seconds
+        while "A stubborn one" not in demo.stdout.readline():
+            pass
         while not pid:
-            found = re.match(r"\$ endtask stop (\d+) -t 1s", demo.stdout.readline())
+            found = re.match(r"\$ endtask look (\d+)", demo.stdout.readline())
             pid = int(found[1]) if found else 0
         handle = os.pidfd_open(pid)
         demo.kill()
@@ -49,10 +51,10 @@ def test_demo_ends_at_one_interrupt_and_leaves_nothing() -> None:
     """Ctrl+C while it waits for a program ends the demonstration, not only that act."""
     with subprocess.Popen([sys.executable, "-m", "endtask", "demo"], stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
-        while "TERM -> " not in demo.stdout.readline():
+        while not re.search(r"TERM -> \d+ demo-slow", demo.stdout.readline()):
             pass
-        demo.send_signal(signal.SIGINT)
+        demo.send_signal(signal.SIGINT)  # it takes two and a half seconds to end
         rest = demo.stdout.read()
     assert demo.returncode == 130
-    assert "2. A slow one" not in rest
-    assert "nothing that this demonstration started is left" in rest
+    assert "3. A stubborn one" not in rest
+    assert re.search(r"all \d+ processes that this demonstration started are gone", rest)

@@ -27,7 +27,7 @@ def ends(pid: int) -> bool:
         return True
     poller = select.poll()
     poller.register(handle, select.POLLIN)
-    gone = bool(poller.poll(10_000))
+    gone = bool(poller.poll(60_000))
     os.close(handle)
     return gone
 
@@ -77,7 +77,7 @@ def test_without_force_a_deaf_command_is_reported_as_running() -> None:
 def test_end_of_the_command_is_known_after_the_stop() -> None:
     """`poll` and `wait` answer from memory when the keeper has gone."""
     command = endtask.owned(python("raise SystemExit(7)"))
-    first = command.wait(10)
+    first = command.wait(60)
     assert first is not None
     assert first.status == 7
     command.stop()
@@ -152,7 +152,7 @@ def test_end_of_its_input_is_asked_first_where_the_caller_says_so() -> None:
 
 def test_deaf_to_the_end_of_its_input_it_is_asked_further() -> None:
     """The grace is shared between the two."""
-    with endtask.owned(["sleep", "60"], stdin=subprocess.PIPE, stdin_eof=True, grace_s=1.0) as command:
+    with endtask.owned(["sleep", "60"], stdin=subprocess.PIPE, stdin_eof=True, grace_s=4.0) as command:
         pass
     assert command.report is not None
     assert ["STDIN_EOF", "TERM"] == [r.request for r in command.report.targets[0].members[0].receipts]

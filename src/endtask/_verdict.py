@@ -9,7 +9,7 @@ from endtask.model import Evidence, MemberReport, Reason, TargetReport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from endtask._backends.base import Backend
+    from endtask._backends.base import Backend, Pin
     from endtask._discover import Entry
     from endtask._find import Target
     from endtask._job import Job, JobMember
@@ -49,7 +49,7 @@ def _member(backend: Backend, entry: Entry, member: JobMember, started_at: float
         end = backend.end(pin)  # by now it may have been reaped, and only then the kernel tells
     return MemberReport(
         member.ref,
-        member.name,
+        member.name if member.exited_at is not None else _name_now(backend, member, pin),
         member.tie,
         member.exited_at is not None,
         None if member.exited_at is None else max(0.0, member.exited_at - started_at),
@@ -59,6 +59,14 @@ def _member(backend: Backend, entry: Entry, member: JobMember, started_at: float
         member.kept,
         tuple(member.said),
     )
+
+
+def _name_now(backend: Backend, member: JobMember, pin: Pin | None) -> str:
+    """Return the name of a survivor, which may have become another program since it was found, by fork and execve for one."""
+    if pin is None or pin.ref != member.ref:
+        return member.name  # without its handle the pid may be somebody else's
+    short = backend.short_name(member.ref.pid)
+    return member.name if short is None or backend.exited(pin) else backend.full_name(member.ref.pid, short)
 
 
 def _reasons(backend: Backend, entry: Entry, word: Outcome) -> tuple[list[Reason], str]:

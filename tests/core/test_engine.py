@@ -292,6 +292,14 @@ def test_every_port_that_named_a_target_is_looked_at() -> None:
     assert [(p.port, p.free) for p in report.targets[0].ports] == [(":3000", True), (":3001", True)]
 
 
+def test_survivor_has_the_name_that_it_has_by_now() -> None:
+    """A shell is found between its fork and its execve; the report and its reasons call it the same."""
+    machine = Machine(Spec("sh", on=((TERM, (Op("exec", who="sleep"),)),), flags=("session",)))
+    (target,) = machine.stop("sh", policy=make_policy(timeout_s=1.0, watch_s=0.0)).targets
+    assert ["sleep"] == [m.name for m in target.survivors]
+    assert all("sleep" in r.text for r in target.reasons), target.reasons
+
+
 # --- refusals that two targets share
 
 

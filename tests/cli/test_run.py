@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 IGNORES_TERM = (
-    "import signal; signal.signal(15, signal.SIG_IGN); signal.alarm(30); print('ready', flush=True); signal.pause()"
+    "import signal; signal.signal(15, signal.SIG_IGN); signal.alarm(100); print('ready', flush=True); signal.pause()"
 )
 
 
@@ -117,14 +117,14 @@ def test_signal_to_endtask_stops_the_tree(number: signal.Signals, tmp_path: Path
         assert command.stdout is not None
         handle = os.pidfd_open(int(command.stdout.readline()))
         command.send_signal(number)
-        ended, _, _ = select.select([handle], [], [], 30)
+        ended, _, _ = select.select([handle], [], [], 60)
         os.close(handle)
         assert ended
-        assert command.wait(30) == 128 + number
+        assert command.wait(60) == 128 + number
     assert "| stopped |" in report.read_text()
 
 
-TELLS_OF_TERM = "import signal; signal.signal(15, lambda *_: print('TERM', flush=True)); signal.alarm(30); print('up', flush=True)\nwhile True: signal.pause()"
+TELLS_OF_TERM = "import signal; signal.signal(15, lambda *_: print('TERM', flush=True)); signal.alarm(100); print('up', flush=True)\nwhile True: signal.pause()"
 
 
 @pytest.mark.real
@@ -138,6 +138,6 @@ def test_second_interrupt_asks_nobody_again_and_the_report_is_told() -> None:
         command.send_signal(signal.SIGINT)
         assert command.stdout.readline() == "TERM\n"
         command.send_signal(signal.SIGINT)
-        out, err = command.communicate(timeout=30)
+        out, err = command.communicate(timeout=60)
     assert (out, command.returncode) == ("", 130)
     assert "forced: " in err

@@ -9,7 +9,9 @@ import socket
 import subprocess
 from typing import TYPE_CHECKING
 
-from .observer import PATIENCE_S, free_port, need
+from tests.targets.lab import free_port
+
+from .observer import PATIENCE_S, need
 from .programs import Server
 
 if TYPE_CHECKING:

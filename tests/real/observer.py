@@ -268,13 +268,6 @@ class Client:
         self._socket.close()
 
 
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 def listens(port: int) -> bool:
     """Return whether somebody accepts connections on a port of loopback."""
     with socket.socket() as probe:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .observer import Client, free_port, listens, name_of, need, until
+from tests.targets.lab import free_port
+
+from .observer import Client, listens, name_of, need, until
 
 if TYPE_CHECKING:
     from .lab import Lab

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.targets.lab import free_port
+
 from . import databases
 from .answers import pid_of
-from .observer import free_port, listens, need, until
+from .observer import listens, need, until
 
 if TYPE_CHECKING:
     from .lab import Lab

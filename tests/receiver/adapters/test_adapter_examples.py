@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.receiver.lab import LIMIT_S, Program
+from tests.targets.lab import free_port
 
 from .lab import Client, begun, ends_whole
 
@@ -32,9 +33,7 @@ GUNICORN = "from gunicorn.app.wsgiapp import run; run()"
 @pytest.fixture
 def port() -> int:
     """A port of TCP that is free."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
+    return free_port()
 
 
 def told(program: Program, word: str) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 from _thread import start_new_thread
 
 from endtask_receiver import Policy, StopRequest
@@ -90,6 +91,22 @@ class _LinkEar:
         return ("parent: what it is asked is a request",)
 
 
+class starting:  # noqa: N801  # used like a function
+    """Start workers in the block `with starting():`, and none of them hears a Ctrl+C before it leaves it to its parent.
+
+    It is held back in this thread, and in the processes that it starts until they call `listen` or `initialize` of this module.
+    On Windows nothing can be held back: a worker that starts just then ends with a traceback there.
+    """
+
+    def __enter__(self) -> None:
+        if sys.platform != "win32":
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def __exit__(self, *_error: object) -> None:
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+
 def listen(link: Link | None = None, grace_s: float = 10.0, *, parent: bool = True) -> Stop:
     """Listen in a worker: to its parent and to TERM. Ctrl+C is left to the parent: a terminal sends it to everybody.
 
@@ -119,3 +136,5 @@ def _ignore_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ValueError:
         pass  # ignored: not the main thread, so somebody else decides about signals here
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `starting`

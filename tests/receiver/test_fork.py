@@ -335,6 +335,36 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_worker_that_starts_leaves_ctrl_c_to_its_parent_too(method: str, tmp_path: Path) -> None:
+    """A terminal sends it to everybody, at any moment; here it comes before the worker listens."""
+    program_text = f"""
+import multiprocessing, os, signal
+from endtask_receiver import listen, workers
+
+def work(link):
+    os.kill(os.getpid(), signal.SIGINT)
+    with workers.listen(link) as stop:
+        print("ready", flush=True)
+        stop.wait()
+        print(stop.request, signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()), flush=True)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("{method}")
+    with listen(grace_s=30) as stop:
+        worker = context.Process(target=work, args=(workers.Link(stop, context),))
+        with workers.starting():
+            worker.start()
+        stop.wait()
+        worker.join()
+        print(worker.exitcode, signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+    with run_file(program_text, tmp_path) as program:
+        program.expect("ready")
+        program.send(signal.SIGINT)
+        program.ends(0, "parent: the parent was asked False", "0 False")
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_worker_that_ends_as_it_hears_does_not_make_the_others_deaf(method: str, tmp_path: Path) -> None:
     """It has taken what the others wait for, and passes nothing on."""
     program_text = f"""

@@ -29,8 +29,9 @@ def main() -> None:
     with listen(grace_s=10, name="workers") as stop:
         link = workers.Link(stop)
         processes = [multiprocessing.Process(target=work, args=(link, folder, number)) for number in range(3)]
-        for process in processes:
-            process.start()
+        with workers.starting():  # a terminal's Ctrl+C does not meet a worker that does not listen yet
+            for process in processes:
+                process.start()
         print("ready", *(process.pid for process in processes), flush=True)
         stop.wait()
         for process in processes:

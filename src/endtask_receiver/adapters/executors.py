@@ -24,7 +24,8 @@ import threading
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 from endtask_receiver.adapters._pace import RESERVE_S, Pace
-from endtask_receiver.adapters._processes import NoInterrupt, begin_worker
+from endtask_receiver.adapters._processes import begin_worker
+from endtask_receiver.workers import starting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class Processes(ProcessPoolExecutor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Do what the standard one does; after a request, return a cancelled future."""
         begin = super().submit
-        with NoInterrupt():
+        with starting():
             return self._jobs.submit(lambda: begin(fn, *args, **kwargs))
 
     def _known(self) -> list[BaseProcess]:

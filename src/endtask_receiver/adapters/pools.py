@@ -26,8 +26,9 @@ import threading
 from typing import Any
 
 from endtask_receiver.adapters._pace import RESERVE_S, Pace
-from endtask_receiver.adapters._processes import NoInterrupt, begin_worker
+from endtask_receiver.adapters._processes import begin_worker
 from endtask_receiver.adapters.executors import PENDING
+from endtask_receiver.workers import starting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Pool(multiprocessing.pool.Pool):
         self._ended = False
         self._open: set[Result] = set()
         self._total = 0
-        with NoInterrupt():  # its thread inherits the mask too, and so do the workers that it starts later
+        with starting():  # its thread inherits the mask too, and so do the workers that it starts later
             super().__init__(processes, _begin, (self._flag, initializer, tuple(initargs)), maxtasksperchild, context)
         self._pace = Pace(stop, asked=self._asked, cut=self._cut, over=self._kill, reserve_s=reserve_s)
         stop._dying.append(self._kill)

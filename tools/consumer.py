@@ -65,7 +65,8 @@ def listening() -> None:
         stop.cleanup(print, "bye", budget_s=2.0, name="bye")
         children.Children(stop).add(subprocess.Popen(["true"]), kill=True)
         link: workers.Link = workers.Link(stop)
-        print(link, stop.ears)
+        with workers.starting():
+            print(link, stop.ears)
         for item in stop.iterate(["a", "b"]):
             with stop.shield(2, why="writing"):
                 print(item.upper(), stop.nap(0.1), stop.left())

@@ -2,21 +2,19 @@
 
 The run is a generator that yields how long it wants to wait and is sent the keys of the processes that have exited.
 So one piece of code serves the blocking driver, the asynchronous one (asyncio, trio) and the simulated system.
+What it finds out about the rest of the machine is found out elsewhere: who joins (`_discover`), who has a receiver (`_receivers`), who is left at the end (`_scans`).
 
-Decision: what costs a look at the whole machine (the process table after an exit) is shared by all jobs of a run and is done again at the earliest
-after four times its own duration, so that ten thousand targets that end one after the other cost a few looks, not ten thousand.
-
-Size: one loop and what it does in a turn; what could leave has left to `_discover`, `_force`, `_verdict` and `_watch`.
+Size: one loop and what it does in a turn, and how an action of a job is carried out; both share every queue.
 """
 
 from __future__ import annotations
 
-from endtask import _scope, _suspects, _watch
 from endtask._discover import Discovery, Entry
 from endtask._job import Force, Job, JobMember, Look, Scan, Send, Settle, Watch
 from endtask._receivers import Receivers
 from endtask._record import replace
 from endtask._request import deliver
+from endtask._scans import Scans
 from endtask._verdict import end_in_words, gone, not_begun, observe, receipt_in_words, verdict
 from endtask._words import called
 from endtask.errors import OsCallError
@@ -24,19 +22,17 @@ from endtask.model import Event, PidRef, Receipt, TargetReport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable
 
     from endtask._backends.base import Backend, Waiter
     from endtask._find import Target
     from endtask._job import Action
     from endtask._prepare import Prepared, Preparer
     from endtask._watch import Births
-    from endtask.model import Policy, Request, Row, Suspect
+    from endtask.model import Policy, Request
 
     Wait = Generator[float, list[int], None]
 
-_RESPAWN_LOOK_S = 0.025
-_LONGEST_PAUSE_S = 0.25  # between two looks at the process table, however long one took
 _TOGETHER = 50  # trees that are held at the same time
 _ROUNDS = 100  # of force and scans before the clock is read again
 _SPARE = 16  # descriptors that must be free before one more waiting target is begun
@@ -78,17 +74,13 @@ class Run:
         self._queue = list(targets)[::-1]
         self._results: list[TargetReport | Entry] = []
         self._timers: list[tuple[float, int]] = []
-        self._to_scan: list[Entry] = []
         self._to_force: list[Entry] = []
         self._to_look: dict[Entry, None] = {}
-        self._watching: list[Entry] = []
-        self._deferred: list[Entry] = []
         self._asked: set[tuple[PidRef, str, int]] = set()
         self._sent: dict[PidRef, list[tuple[str, Receipt]]] = {}
-        self._next_scan = 0.0
-        self._last_table: tuple[float, _scope.Family] | None = None  # until when it is good enough, and the table
         self._several = len(self._queue) > 1
         self._receivers = Receivers(backend, waiter, started_at, self.found.owners, self._perform, self._tell)
+        self._scans = Scans(self.found, started_at, self._perform, self._tell, self._on_births)
 
     # ------------------------------------------------------------------ the loop
 
@@ -151,11 +143,7 @@ class Run:
         if self._to_force or self._to_look or (births is not None and births.pending) or self._receivers.pending:
             return 0.0
         until = self._timers[0][0] if self._timers else now + 3600.0
-        if self._watching:
-            until = min(until, now + _RESPAWN_LOOK_S)
-        if self._to_scan:
-            until = min(until, self._next_scan)
-        return max(0.0, until - now)
+        return max(0.0, self._scans.due_at(now, until) - now)
 
     # ------------------------------------------------------------------ admission
 
@@ -238,10 +226,7 @@ class Run:
             text = f"{called(member.ref.pid, member.name)} {end_in_words(end, reaping=False)}"
             self._tell("exited", entry, member.ref, member.name, text)
         self._perform(entry, actions)
-        self._to_scan += self._deferred
-        self._deferred.clear()
-        if not self.found.sees_births and entry.report is None and self.policy.scope.kind != "only":
-            self._to_scan.append(entry)  # what it leaves behind is known by its ids now, and by nothing later
+        self._scans.after_exit(entry)
 
     def _on_births(self, now: float) -> None:
         for entry, members in self.found.born():
@@ -258,8 +243,7 @@ class Run:
             if entry is not None:
                 entry.woken_at = 0.0
                 self._perform(entry, entry.job.tick(now))
-        if self._watching:
-            self._look_for_successors(now)
+        self._scans.look_for_successors(now)
 
     def _set_timer(self, at: float, number: int) -> None:
         # Most runs have one timer, which is never due: they need no heap, which is 0.25 ms at start-up.
@@ -276,34 +260,6 @@ class Run:
 
         return heappop(self._timers)[1]
 
-    def _look_for_successors(self, now: float) -> None:
-        """Look once at each parent, whose children may stand for many targets."""
-        at_s = self._clock()
-        rows: dict[int, list[Row]] = {}
-        thinned: list[Entry] = []
-        for entry in list(self._watching):
-            origin = entry.ready.origin
-            if origin is None or entry.job.watch_s <= 0:
-                if len(_suspects.still_there(self.backend, entry.job.suspects)) < len(entry.job.suspects):
-                    thinned.append(entry)
-                continue
-            if id(origin) not in rows:
-                rows[id(origin)] = _watch.newcomers(self.backend, origin)
-            respawn = _watch.successor(
-                self.backend, entry.ready, origin, rows[id(origin)], entry.job.target.exited_at, at_s
-            )
-            if respawn is not None:
-                text = f"{respawn.ref.pid} {respawn.name} started again by {respawn.by}"
-                self._tell("respawn", entry, respawn.ref, respawn.name, text)
-                self._perform(entry, entry.job.successor(respawn, now))
-            elif origin.pin is not None and self.backend.exited(origin.pin):
-                self._perform(entry, entry.job.unwatch(now))
-        family = _scope.Family(self.backend.table()) if thinned else None  # one for all, read after they had ended
-        for entry in thinned:
-            entry.job.suspects = self._suspects(entry, entry.job.suspects, family)
-            if not entry.job.suspects:
-                self._perform(entry, entry.job.unwatch(now))
-
     # ------------------------------------------------------------------ actions
 
     def _perform(self, entry: Entry, actions: list[Action]) -> None:
@@ -315,17 +271,12 @@ class Run:
             elif isinstance(action, Look):
                 self._to_look[entry] = None
             elif isinstance(action, Scan):
-                self._to_scan.append(entry)
+                self._scans.want(entry)
             elif isinstance(action, Force):
                 if entry not in self._to_force:
                     self._to_force.append(entry)
             elif isinstance(action, Watch):
-                self._watching.append(entry)
-                if entry.job.watch_s <= 0:
-                    continue  # only suspects are given a moment
-                because = entry.ready.origin.because if entry.ready.origin is not None else ""
-                text = f"watching {entry.job.watch_s:g} s for a respawn: {because}"
-                self._tell("watching", entry, None, "", text)
+                self._scans.watch(entry)
             elif isinstance(action, Settle):
                 self._finish(entry)
         wake_at = entry.job.wake_at
@@ -419,8 +370,8 @@ class Run:
                 self._look(next(iter(self._to_look)))
                 if self.backend.now() >= until:
                     return
-            elif self._to_scan and self.backend.now() >= self._next_scan:
-                self._scan()
+            elif self._scans.due:
+                self._scans.scan()
             else:
                 return
 
@@ -463,77 +414,13 @@ class Run:
             if other.report is None:
                 self._perform(other, wanted)
 
-    def _scan(self) -> None:
-        """Look for new members of jobs that want to prove their end, or that lost a member and have no fork watch."""
-        late = self.backend.now()
-        entries = [e for e in self._to_scan if e.report is None and (e.job.state == "proving" or late < e.job.deadline)]
-        self._to_scan = []
-        if not entries:
-            return
-        began = self.backend.now()
-        self._on_births(began)
-        births = self.found.births
-        if births is not None and (
-            births.pending or births.stirring
-        ):  # first things first: there may be members not known yet
-            self._to_scan += [e for e in entries if began < e.job.deadline]
-            entries = [e for e in entries if began >= e.job.deadline]
-        family = None
-        # With every fork seen, another table can only show what hopped while the first one was read; it is cheap on a small machine.
-        # A group, session or cgroup is entered by other ways than birth.
-        kind = self.policy.scope.kind
-        if kind != "only" and (kind != "tree" or not self.found.sees_births or self.preparer.small):
-            family = _scope.Family(self.backend.table())
-        for entry in dict.fromkeys(entries):
-            if entry.report is None:  # a birth that came at the deadline has settled it meanwhile
-                self._scan_one(entry, family)
-        ended = self.backend.now()
-        self._next_scan = ended + min(4 * (ended - began), _LONGEST_PAUSE_S)
-
-    def _scan_one(self, entry: Entry, family: _scope.Family | None) -> None:
-        ready, job = entry.ready, entry.job
-        new = self.found.rescan(entry, family) if family is not None else []
-        if new:
-            self._perform(entry, job.joined(new, self.backend.now()))
-        if job.state != "proving":
-            return
-        at_s = self._clock()
-        shown = _watch.evidence(self.backend, ready, births=self.found.births, at_s=at_s, kind=self.policy.scope.kind)
-        known = {s.ref.pid: s for s in (*ready.suspects, *entry.doubtful.values())}
-        suspects = self._suspects(entry, tuple(known.values()), family)
-        ports = _watch.port_state(self.backend, ready, at_s=at_s)
-        if any(p.ours for p in ports) and self._held_by_another(entry):
-            self._deferred.append(entry)  # another target of this run has the port as well: wait for its end
-            return
-        for port in ports:
-            state = "free" if port.free else f"held by {port.holder}"
-            self._tell("port", entry, None, "", f"port {port.port.lstrip(':')} {state}")
-        for suspect in suspects:
-            text = f"{suspect.ref.pid} {suspect.name} may belong to it: {suspect.because}"
-            self._tell("suspect", entry, suspect.ref, suspect.name, text)
-        self._perform(entry, job.scanned(self.backend.now(), evidence=shown, suspects=suspects, ports=ports))
-
     # ------------------------------------------------------------------ the end
-
-    def _held_by_another(self, entry: Entry) -> bool:
-        """Whether another target that is not settled yet was selected by the same port and still runs."""
-        port = entry.ready.target.port
-        others = (e for e in self.found.entries.values() if e is not entry and e.ready.target.port == port)
-        return any(e.job.state == "asking" for e in others)
 
     def _finish(self, entry: Entry) -> None:
         if entry.report is not None:
             return
         target = entry.ready.target
-        job = entry.job
-        self._name_newborn(entry)
-        suspects = self._suspects(entry, job.suspects)
-        job.suspects = tuple(s for s in suspects if job.respawn is None or s.ref != job.respawn.ref)
-        if job.ports:  # a watch for a respawn lies between the look at them and this verdict
-            at_s = self._clock()
-            job.ports = _watch.port_state(self.backend, entry.ready, at_s=at_s)
-            if job.respawn is not None:  # a successor that has only begun may take a free port at any moment
-                job.ports = tuple(p for p in job.ports if not p.free)
+        self._scans.look_a_last_time(entry)
         entry.report = verdict(self.backend, entry, started_at=self.started_at)
         word = entry.report.outcome
         self._emit(
@@ -547,36 +434,7 @@ class Run:
         self._receivers.end(entry)
         self._results[entry.number] = entry.report  # ten thousand entries are a lot of memory
         self.found.end(entry)
-        if entry in self._watching:
-            self._watching.remove(entry)
-        self._to_scan += self._deferred
-        self._deferred.clear()
-
-    def _suspects(
-        self, entry: Entry, known: Sequence[Suspect], family: _scope.Family | None = None
-    ) -> tuple[Suspect, ...]:
-        """Return the suspects that run, and in place of one that has ended who has come after it: a fork that lets its parent exit is no end."""
-        if family is None:
-            left = _suspects.still_there(self.backend, known)
-            if len(left) == len(known):
-                return left
-            family = _scope.Family(self.backend.table())
-        return _watch.late_suspects(self.preparer, family, entry.ready, known)
-
-    def _name_newborn(self, entry: Entry) -> None:
-        """Look once more who belongs to a target that runs on: where births are not reported, a child of a program that swallows its request is seen by nothing else."""
-        job = entry.job
-        if self.found.sees_births or self.policy.scope.kind == "only" or not any(m.concerns_us for m in job.members):
-            return
-        began = self.backend.now()
-        if self._last_table is None or began >= self._last_table[0]:
-            family = _scope.Family(self.backend.table())
-            ended = self.backend.now()
-            # Many give up at the same time, and one table does for all of them.
-            self._last_table = (ended + min(4 * (ended - began), _LONGEST_PAUSE_S), family)
-        new = self.found.rescan(entry, self._last_table[1])
-        if new:
-            self._perform(entry, job.joined(new, self.backend.now()))
+        self._scans.after_end(entry)
 
     def _tell(self, kind: str, entry: Entry, ref: PidRef | None, name: str, text: str) -> None:
         if self.on_event is not None:

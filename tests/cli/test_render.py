@@ -128,6 +128,19 @@ def test_look_transcript() -> None:
     )
 
 
+def test_what_is_true_of_many_is_said_once() -> None:
+    """Six workers that nobody asked are one sentence and five pids; `-v` says everything of everybody."""
+    whys = tuple(Reason("not-asked", f"{n} node was not asked: it waits", pid=n) for n in range(20, 34))
+    other = Reason("ignored", "40 node ignores TERM", pid=40)
+    survivors = report(target("running", *(alive(n) for n in range(20, 34)), reasons=(*whys, other), evidence=()))
+    assert text(render.report_lines(survivors)).endswith(
+        "  why   20 node was not asked: it waits\n"
+        "        the same of 21, 22, 23, 24, 25, 26, 27, 28, 29, 30 and 3 more\n"
+        "  why   40 node ignores TERM"
+    )
+    assert text(render.report_lines(survivors, verbose=True)).count("was not asked: it waits") == 14
+
+
 def test_still_running_transcript() -> None:
     """A process that stays: what was sent, why, and what next."""
     member = alive(7076, "report-writer.exe", (Receipt("WM_CLOSE", "delivered"),))

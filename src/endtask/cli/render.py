@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from endtask.cli.console import Line
-    from endtask.model import Event, MemberReport, Missing, PidRef, Report, Suspect, TargetReport
+    from endtask.model import Event, MemberReport, Missing, PidRef, Reason, Report, Suspect, TargetReport
 
 MANY = 10  # of a long list that many are shown, the rest is counted; `-v` shows all
 LINES = 100  # of the usual events, of what applications say, and of what is born meanwhile
@@ -102,7 +102,7 @@ def _target_lines(target: TargetReport, *, verbose: bool) -> list[Line]:
         if not port.free:
             whose = "still held by" if port.ours else "now held by another process:"
             lines.append(_labelled("port", f"{port.port} is {whose} {port.holder or 'nobody that we may see'}", "warn"))
-    lines += [_labelled("why", reason.text + ("" if reason.certain else " (a guess)")) for reason in target.reasons]
+    lines += _whys(target.reasons, verbose=verbose)
     lines += suspect_lines(target.suspects)
     lines += [_labelled("next", text) for text in _next(target)]
     if verbose:
@@ -117,6 +117,22 @@ def _target_lines(target: TargetReport, *, verbose: bool) -> list[Line]:
         ]
         for member in target.members:
             lines += _member_lines(member)
+    return lines
+
+
+def _whys(reasons: Sequence[Reason], *, verbose: bool) -> list[Line]:
+    """Return why it is so; what is true of many processes alike is said of the first, and the others are named."""
+    alike: dict[tuple[str, ...], list[Reason]] = {}
+    for number, reason in enumerate(reasons):
+        what = reason.text.removeprefix(f"{reason.pid} ")
+        alone = (str(number),) if verbose or what == reason.text else ()
+        alike.setdefault((reason.code, what, *alone), []).append(reason)
+    lines: list[Line] = []
+    for first, *others in alike.values():
+        lines.append(_labelled("why", first.text + ("" if first.certain else " (a guess)")))
+        if others:
+            more = f" and {len(others) - MANY} more" if len(others) > MANY else ""
+            lines.append(_labelled("", f"the same of {', '.join(str(r.pid) for r in others[:MANY])}{more}"))
     return lines
 
 

@@ -35,7 +35,7 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
     (11, "stopped, but it came back"),
     (10, "stopped, force was needed (`--force-ok` makes it 0)"),
     (1, "nothing matched (`--missing-ok` makes it 0)"),
-    (0, "all gone, asked politely, proved"),
+    (0, "all gone, asked politely, shown"),
 )
 ENVIRONMENT: tuple[tuple[str, str], ...] = (
     ("NO_COLOR", "no colour, if it is not empty"),

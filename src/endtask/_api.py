@@ -20,7 +20,7 @@ from endtask.model import Explained, Explanation, Looked, Member, Missing, Plann
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from types import FrameType
 
     from endtask._backends.base import Backend
@@ -328,7 +328,7 @@ def _look_at(backend: Backend, ready: Prepared, table: dict[int, Row]) -> tuple[
     facts = knowing(backend.facts(ready.pins[target.pid], table), receivers)
     others = [ready.pins[ref.pid] for ref, *_rest in ready.members if ref != target]
     below = [knowing(backend.facts(pin, table), receivers) for pin in others]
-    chain = tuple((pid, _name(backend, pid)) for pid in ready.above)
+    chain = tuple(_ancestors(backend, ready.above, keeps_the_dead=facts.windows is not None))
     tree = tuple(Member(ref, name, tie, kept=kept) for ref, name, tie, kept in ready.members)
     answers = forecast(facts, requests, below) if facts.windows is None else _answer(facts, requests, ready)
     seen = Seen(ready.target.what, facts, answers, tree, chain, ready.suspects)
@@ -341,9 +341,13 @@ def _answer(facts: Facts, requests: Sequence[Request], ready: Prepared) -> Forec
     return forecast_windows(facts, requests, ready.policy, list(ready.pins))
 
 
-def _name(backend: Backend, pid: int) -> str:
-    short = backend.short_name(pid)
-    return backend.full_name(pid, short) if short is not None else "?"
+def _ancestors(backend: Backend, above: Sequence[int], *, keeps_the_dead: bool) -> Iterator[tuple[int, str]]:
+    """Yield pid and name of each ancestor, as far as they are there: Windows keeps the pid of a parent that has ended."""
+    for pid in above:
+        short = backend.short_name(pid)
+        if short is None and keeps_the_dead:
+            return
+        yield pid, backend.full_name(pid, short) if short is not None else "?"
 
 
 def why(what: Sequence[str], filters: Filter, *, scope: Scope, backend: Backend | None = None) -> Explanation:

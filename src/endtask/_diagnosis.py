@@ -198,6 +198,9 @@ def _unseen(facts: Facts, *, asked_before: bool) -> Reason:
     """Return what is left to say of a process that shows nothing."""
     pid = facts.ref.pid
     who = f"{pid} {facts.name}".rstrip()
+    if asked_before and _only_hidden(facts):
+        text = f"{who} was asked and runs on without a window that can be seen: it may go on in the notification area"
+        return Reason("hidden", text, certain=False, next=f"use its own exit command, or {_force(pid)}", pid=pid)
     if asked_before:
         text = (
             f"{who} was asked and runs on: it handled the request without ending, ignored it, or is still busy with it"
@@ -205,3 +208,12 @@ def _unseen(facts: Facts, *, asked_before: bool) -> Reason:
         return Reason("slow", text, certain=False, next=_force(pid), pid=pid)
     text = f"nothing that can be seen keeps {who} from ending"
     return Reason("nothing", text, certain=False, next=f"ask it: `endtask stop {pid}`", pid=pid)
+
+
+def _only_hidden(facts: Facts) -> bool:
+    """Return whether all windows of a program with windows are hidden; those of a receiver always are."""
+    windows = facts.windows
+    if windows is None or windows.kind != "gui" or windows.receiver:
+        return False
+    roles = {w.role for w in windows.windows}
+    return "hidden" in roles and not roles & {"main", "owned", "tool", "dialog"}

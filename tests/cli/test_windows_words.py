@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import pytest
 
 from endtask._answers import forecast_windows
+from endtask._api import _ancestors
 from endtask._plan import make_policy
 from endtask.cli.describe_windows import windows_lines
 from endtask.model import Facts, PidRef, Window, WindowsFacts
+
+if TYPE_CHECKING:
+    from endtask._backends.base import Backend
 
 
 def kind(**found: object) -> str:
@@ -45,3 +51,23 @@ def test_who_asks_a_batch_file_is_told_to_ask_what_it_runs() -> None:
     facts = Facts(PidRef(12, "1"), "cmd.exe", windows=WindowsFacts("console", runtime="cmd", console="none"))
     (advice,) = forecast_windows(facts, [], make_policy(signals=False), ()).advice
     assert advice == "cmd.exe does not hand a request on: ask the program that it runs"
+
+
+class Names:
+    """Knows one process by its name."""
+
+    def short_name(self, pid: int) -> str | None:
+        """Return its name, None of everybody else."""
+        return "shell.exe" if pid == 8 else None
+
+    def full_name(self, pid: int, short: str) -> str:
+        """Return the same."""
+        assert (pid, short) == (8, "shell.exe")
+        return short
+
+
+def test_line_of_ancestors_ends_where_nobody_has_the_number() -> None:
+    """Windows keeps the pid of a parent that has ended. Elsewhere the parent is there, and may not be read."""
+    backend = cast("Backend", Names())
+    assert list(_ancestors(backend, [8, 40, 44], keeps_the_dead=True)) == [(8, "shell.exe")]
+    assert list(_ancestors(backend, [8, 40], keeps_the_dead=False)) == [(8, "shell.exe"), (40, "?")]

@@ -299,6 +299,19 @@ def test_forecast_leaves_out_what_nothing_hears() -> None:
     assert any("it runs as another user" in a and "--now" in a for a in forecast.advice)
 
 
+def test_why_tells_a_program_that_went_into_the_tray() -> None:
+    """Nobody has seen it hide, but it was asked, and what is left cannot be seen. The window of a receiver never could."""
+    tray = Window(1, "App", role="hidden")
+
+    def said(given: Facts, *, asked_before: bool = True) -> str:
+        (reason,) = explain_windows(Seen("app", given, Forecast(())), [], asked_before=asked_before)
+        return reason.code
+
+    assert said(facts(tray)) == "hidden"
+    assert said(facts(tray), asked_before=False) == "nothing"
+    assert said(facts(tray, MAIN)) == said(facts()) == said(facts(tray, receiver=True)) == "slow"
+
+
 def test_why_names_children_suspects_and_services() -> None:
     """Whatever keeps the target or its tree."""
     given = facts(MAIN, DIALOG, services=(Service("spool", state="running", accepts_stop=True, restarts=True),))

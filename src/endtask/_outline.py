@@ -6,13 +6,15 @@ from endtask._acquaint import acquaint, knowing
 from endtask._inspect import not_ours, predict
 from endtask._job import FOR_ALL, SHELL_ALONE_S, TARGET_ALONE
 from endtask._words import called
-from endtask.model import Facts, PidRef, Planned, TargetPlan
+from endtask.model import Facts, PidRef, Planned, Request, TargetPlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from endtask._backends.base import Backend
     from endtask._prepare import Prepared
-    from endtask.model import Policy, Request
+    from endtask.model import Policy
+
+_CONT = Request("CONT", "signal", 18)
 
 
 def target_plan(backend: Backend, ready: Prepared) -> TargetPlan:
@@ -58,6 +60,10 @@ def _planned(policy: Policy, ready: Prepared, facts: Facts, member: tuple[PidRef
             asked.append(request.name)
             denied = request.kind == "signal" and facts.may_signal is False
             answers.append("denied" if denied else predict(facts, request).answer)
+            waits = request.kind == "signal" and not request.forced and facts.state == "T"
+            if waits and not denied and _CONT.name not in asked:  # as `_request.deliver` does
+                asked.append(_CONT.name)
+                answers.append(predict(facts, _CONT).answer)
     when = "first" if is_target else _when(policy, ready, name)
     when = when if policy.steps else "waited for"
     return Planned(ref, name, tie, when, tuple(asked), tuple(answers), facts.receiver)

@@ -237,7 +237,7 @@ def test_trap_21_ourselves_our_parents_and_pid_1_by_number(scene: Scene) -> None
 
 @pytest.mark.slow
 def test_trap_22_stopped_is_told_and_continue_is_a_step(scene: Scene) -> None:
-    """`look` says that TERM waits for CONT, `why` that it is stopped; `stop` continues it, and tells."""
+    """`look` says that TERM waits for CONT, `why` that it is stopped; `plan` has both requests, `stop` sends both, and tells."""
     target = scene.target("stopped")
     eventually(lambda: any(s.state == "T" for s in scene.running()))
     look = scene.endtask("look", target.pid, "--json")
@@ -247,11 +247,14 @@ def test_trap_22_stopped_is_told_and_continue_is_a_step(scene: Scene) -> None:
     assert "stopped" in scene.endtask("look", target.pid).out
     why = scene.endtask("why", target.pid)
     assert "is stopped" in why.out, str(why)
+    plan = scene.endtask("plan", target.pid, "--json")
+    planned = cast("list[dict[str, object]]", plan.targets[0]["members"])[0]
+    assert (planned["asked"], planned["answers"]) == (["TERM", "CONT"], ["after-continue", "continues"])
     answer = scene.endtask("stop", target.pid, "--watch", "0", "--json")
     assert answer.code == 0, str(answer)
     assert not lies(answer, scene)
     receipts = cast("list[dict[str, object]]", answer.targets[0]["members"])[0]["receipts"]
-    assert "CONT" in [r["request"] for r in cast("list[dict[str, object]]", receipts)]
+    assert [r["request"] for r in cast("list[dict[str, object]]", receipts)] == planned["asked"]
 
 
 def below_unshare(scene: Scene, target: Target) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from endtask._acquaint import acquaint, knowing
 from endtask._inspect import not_ours, predict
 from endtask._job import FOR_ALL, SHELL_ALONE_S, TARGET_ALONE
+from endtask._record import replace
 from endtask._words import called
 from endtask.model import Facts, PidRef, Planned, Request, TargetPlan
 
@@ -64,6 +65,7 @@ def _planned(policy: Policy, ready: Prepared, facts: Facts, member: tuple[PidRef
             if waits and not denied and _CONT.name not in asked:  # as `_request.deliver` does
                 asked.append(_CONT.name)
                 answers.append(predict(facts, _CONT).answer)
+                facts = replace(facts, state="S")  # for the requests that follow
     when = "first" if is_target else _when(policy, ready, name)
     when = when if policy.steps else "waited for"
     return Planned(ref, name, tie, when, tuple(asked), tuple(answers), facts.receiver)

@@ -247,14 +247,15 @@ def test_trap_22_stopped_is_told_and_continue_is_a_step(scene: Scene) -> None:
     assert "stopped" in scene.endtask("look", target.pid).out
     why = scene.endtask("why", target.pid)
     assert "is stopped" in why.out, str(why)
-    plan = scene.endtask("plan", target.pid, "--json")
+    plan = scene.endtask("plan", target.pid, "--plan", "TERM/1/HUP/1", "--json")
     planned = cast("list[dict[str, object]]", plan.targets[0]["members"])[0]
-    assert (planned["asked"], planned["answers"]) == (["TERM", "CONT"], ["after-continue", "continues"])
+    assert planned["asked"] == ["TERM", "CONT", "HUP"]
+    assert planned["answers"] == ["after-continue", "continues", "ends"], "it runs by the time of the second step"
     answer = scene.endtask("stop", target.pid, "--watch", "0", "--json")
     assert answer.code == 0, str(answer)
     assert not lies(answer, scene)
     receipts = cast("list[dict[str, object]]", answer.targets[0]["members"])[0]["receipts"]
-    assert [r["request"] for r in cast("list[dict[str, object]]", receipts)] == planned["asked"]
+    assert [r["request"] for r in cast("list[dict[str, object]]", receipts)] == ["TERM", "CONT"]
 
 
 def below_unshare(scene: Scene, target: Target) -> int:

@@ -143,7 +143,7 @@ class Run:
         if self._to_force or self._to_look or (births is not None and births.pending) or self._receivers.pending:
             return 0.0
         until = self._timers[0][0] if self._timers else now + 3600.0
-        return max(0.0, self._scans.due_at(now, until) - now)
+        return max(0.0, self._scans.due_at(until) - now)
 
     # ------------------------------------------------------------------ admission
 
@@ -237,13 +237,13 @@ class Run:
         if timers and timers[0][0] <= now:
             for key in self.found.waiter.wait(0):  # who ended in time must not be called running
                 self._on_exit(key, now)
+        self._scans.look_for_successors(now)  # before the verdict of those that were watched for long enough
         while timers and timers[0][0] <= now:
             number = self._next_timer()
             entry = self.found.entries.get(number)
             if entry is not None:
                 entry.woken_at = 0.0
                 self._perform(entry, entry.job.tick(now))
-        self._scans.look_for_successors(now)
 
     def _set_timer(self, at: float, number: int) -> None:
         # Most runs have one timer, which is never due: they need no heap, which is 0.25 ms at start-up.

@@ -5,6 +5,7 @@ After it the job may watch for a moment, for a successor or for suspects that en
 
 Decision: a look at the whole machine (the process table after an exit) is shared by all jobs of a run and is done again at the earliest after four times its own duration,
 so that ten thousand targets that end one after the other cost a few looks, not ten thousand.
+The same holds for the look at a parent of many; a target that has been watched for long enough gets one more look before the verdict.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Scans:
         self._wanted: list[Entry] = []
         self._deferred: list[Entry] = []  # until another target has ended, which has the same port
         self._watching: list[Entry] = []
+        # When to look for successors again: as a rule, and right before a verdict.
+        self._watch_at = self._last_watch_at = 0.0
         self._next_at = 0.0
         self._last_table: tuple[float, _scope.Family] | None = None  # until when it is good enough, and the table
 
@@ -67,10 +70,10 @@ class Scans:
         """Whether a scan is wanted and may be done now."""
         return bool(self._wanted) and self._backend.now() >= self._next_at
 
-    def due_at(self, now: float, until: float) -> float:
+    def due_at(self, until: float) -> float:
         """Return when there is something to be looked at, *until* if that comes first."""
         if self._watching:
-            until = min(until, now + _RESPAWN_LOOK_S)
+            until = min(until, self._watch_at)
         return min(until, self._next_at) if self._wanted else until
 
     def after_exit(self, entry: Entry) -> None:
@@ -160,6 +163,8 @@ class Scans:
 
     def watch(self, entry: Entry) -> None:
         """Look out for who comes after a target, or for suspects that end by themselves, until its job is settled."""
+        if not self._watching:
+            self._watch_at = self._backend.now() + _RESPAWN_LOOK_S
         self._watching.append(entry)
         if entry.job.watch_s <= 0:
             return  # only suspects are given a moment
@@ -167,10 +172,13 @@ class Scans:
         self._tell("watching", entry, None, "", f"watching {entry.job.watch_s:g} s for a respawn: {because}")
 
     def look_for_successors(self, now: float) -> None:
-        """Look once at each parent, whose children may stand for many targets."""
-        if not self._watching:
+        """Look once at each parent, whose children may stand for many targets; if it is time, or a target has been watched for long enough."""
+        if not self._watching or now < self._last_watch_at:
             return
-        backend, at_s = self._backend, self._backend.now() - self._started_at
+        if now < self._watch_at and not any(e.job.watch_until <= now for e in self._watching):
+            return
+        backend, began = self._backend, self._backend.now()
+        at_s = began - self._started_at
         rows: dict[int, list[Row]] = {}
         thinned: list[Entry] = []
         for entry in list(self._watching):
@@ -193,6 +201,10 @@ class Scans:
             entry.job.suspects = self._suspects(entry, entry.job.suspects, family)
             if not entry.job.suspects:
                 self._perform(entry, entry.job.unwatch(now))
+        ended = backend.now()
+        took_s = min(ended - began, _LONGEST_PAUSE_S)
+        self._last_watch_at = ended + max(_RESPAWN_LOOK_S / 2, took_s)
+        self._watch_at = ended + min(max(_RESPAWN_LOOK_S, 4 * took_s), _LONGEST_PAUSE_S)
 
     def look_a_last_time(self, entry: Entry) -> None:
         """Look, right before the verdict, at what may have changed since the scan."""

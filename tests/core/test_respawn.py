@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from endtask import _watch
+from endtask import _scans, _watch
+from endtask._backends.sim.spec import Op, Spec
+from endtask._plan import make_policy
 from endtask.model import PidRef, Row
+from tests.core.test_engine import EXIT, Machine, polite
 
 if TYPE_CHECKING:
     from typing import Any
@@ -61,3 +64,27 @@ def test_successor_has_the_name_that_it_has_by_now() -> None:
     found = _watch._succeeds(backend, ready, origin, Row(11, 10, 11, 11, 5, "S", "bash", False), 0.5, on_port=False)
     assert found is not None
     assert (found.name, found.by) == ("sleep", "10 bash")
+
+
+def test_many_that_are_watched_cost_a_few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end one after the other; each end is no reason to look at all the others once more."""
+    looks: list[float] = []
+
+    def counted(*about: Any) -> list[Row]:
+        looks.append(machine.system.now)
+        return _newcomers(*about)
+
+    _newcomers = _watch.newcomers
+    monkeypatch.setattr(_watch, "newcomers", counted)
+    each = [polite(f"app{n}", after=(Op("wait", 0.002 * n), *EXIT)) for n in range(200)]
+    machine = Machine(Spec("supervisord", restart_s=60.0, restarts=1, children=tuple(each)))
+    report = machine.stop("app*", policy=make_policy(all=True, watch_s=0.5))
+    assert {t.outcome for t in report.targets} == {"stopped"}
+    assert len(looks) < 3 + report.elapsed_s / _scans._RESPAWN_LOOK_S
+
+
+def test_who_is_watched_is_looked_at_right_before_the_verdict() -> None:
+    """However long it is until the next look: what came back in the last moment came back."""
+    machine = Machine(Spec("supervisord", restart_s=0.5, restarts=3, children=(polite("app"),)))
+    report = machine.stop("app", policy=make_policy(watch_s=0.5001))
+    assert report.targets[0].outcome == "respawned"

@@ -59,7 +59,7 @@ def listen(
         stdin: Whether the end of standard input asks. Nothing is read from it.
         parent: Whether the end of the parent process asks.
         watch: POSIX: whether a thread watches for signals that the main thread cannot see while it is in a long call.
-            Say False in a trio program: trio wants to be the only one who does that.
+            Say False in a trio program: trio wants to be the only one who does that. Then such a signal may be noticed a second late.
         policy: What repeated requests mean; None for: ask, hurry, exit at once.
         name: Of the application, where a requester can see it.
         fork: What a forked child hears: `inert`, nothing, and signals do what they did before; `forward`, what its parent hears.

@@ -68,6 +68,7 @@ class Core:
         "_settle",
         "_shields",
         "_told",
+        "_turn_s",
         "_vetoed",
         "_wakers",
         "asked",
@@ -94,6 +95,7 @@ class Core:
         self._dying: list[Callable[[], object]] = []  # done before the process ends at once; they do not wait
         # Waits a moment for what belongs to the request and takes another way.
         self._settle: Callable[[], object] | None = None
+        self._turn_s = 0.0  # so often a wait lets handlers run that have come just before it; 0 where a thread hears what they would
         self._forget()
 
     def _forget(self) -> None:
@@ -372,11 +374,20 @@ class Core:
             return True
         latch, got = self._latch, False
         try:
-            got = latch.acquire(True, -1 if timeout_s is None else min(max(timeout_s, 0.0), TIMEOUT_MAX))
+            got = self._opens(latch, -1 if timeout_s is None else min(max(timeout_s, 0.0), TIMEOUT_MAX))
         finally:  # also if somebody else's handler raises here: the other waiters must get through
             if got or self.asked:
                 _open(latch)
         return self.asked
+
+    def _opens(self, latch: LockType, left_s: float) -> bool:
+        """Wait for the latch so long, a negative time for ever; return whether it has opened."""
+        turn_s = self._turn_s
+        while turn_s and not 0 <= left_s <= turn_s:
+            if latch.acquire(True, turn_s) or self.asked:
+                return True
+            left_s -= turn_s if left_s > 0 else 0
+        return latch.acquire(True, left_s)
 
     def add_waker(self, waker: Callable[[], object]) -> None:
         """Have something called when somebody asks, when it becomes urgent, and when the deadline moves; at once if somebody has asked already.

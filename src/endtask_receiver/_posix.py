@@ -8,6 +8,7 @@ Decision: signals are heard twice, by a handler and by a thread that reads the w
 - The thread hears at once what the handler cannot, and nothing while a C call holds the GIL (regular expressions, big integers), where the handler is called.
 
 Both tell the same core; `_Line` sees to it that one signal counts once.
+Where no thread reads the descriptor, because the program wants it for itself, our own waits let the handler run once in a second.
 
 Rejected: blocking the signals and `sigwait` in a thread (every child inherits the mask and becomes deaf to `terminate()`),
 and `PR_SET_PDEATHSIG` (it follows the *thread* that started us).
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from endtask_receiver._stop import Stop
 
     Handler = Union[Callable[[int, "FrameType | None"], object], int, signal.Handlers, None]
+
+
+_TURN_S = 1.0
 
 
 def ears(
@@ -143,6 +147,8 @@ class SignalEar:
             self._install(number)
         if self.watcher is not None:
             self.watcher.start(stop, blocked=self.numbers)
+        elif self.previous and not self._watched:
+            stop._turn_s = _TURN_S
         held = signal.pthread_sigmask(signal.SIG_UNBLOCK, self.previous)
         self._unblocked = {n for n in held if n in self.previous}
         self._said += [f"{_name(n)}: it was blocked, and is not any more" for n in sorted(self._unblocked)]

@@ -352,7 +352,7 @@ def _ancestors(backend: Backend, above: Sequence[int], *, keeps_the_dead: bool) 
 
 def why(what: Sequence[str], filters: Filter, *, scope: Scope, backend: Backend | None = None) -> Explanation:
     """Explain why everything that matches is (still) there; nothing is sent."""
-    from endtask._journal import recall
+    from endtask._journal import recall, said_no
     from endtask._why import explain
 
     backend = _backend(backend)
@@ -363,6 +363,6 @@ def why(what: Sequence[str], filters: Filter, *, scope: Scope, backend: Backend 
     for ready in _each(found, preparer):
         seen, below = _look_at(backend, ready, table)
         asked = () if backend.name == "sim" else recall(seen.facts.ref)
-        reasons: tuple[Reason, ...] = explain(seen, below, asked_before=bool(asked))
+        reasons: tuple[Reason, ...] = explain(seen, below, asked_before=bool(asked), said_no=said_no(asked))
         explained.append(Explained(seen, reasons, asked))
     return Explanation(tuple(explained), tuple(found.missing))

@@ -151,9 +151,9 @@ def _force(pid: int) -> str:
     return f"`endtask stop {pid} --force-after 5s` (unsaved work is lost)"
 
 
-def explain_windows(seen: Seen, below: Sequence[Facts], *, asked_before: bool) -> list[Reason]:
-    """Return why a Windows process is (still) there, its children and suspects included; *asked_before*: an earlier stop asked it in vain."""
-    found = _alone(seen.facts) or [_unseen(seen.facts, asked_before=asked_before)]
+def explain_windows(seen: Seen, below: Sequence[Facts], *, asked_before: bool, said_no: bool = False) -> list[Reason]:
+    """Return why a Windows process is (still) there, its children and suspects included; *asked_before*: an earlier stop asked it in vain, or it *said no* then."""
+    found = _alone(seen.facts) or [_unseen(seen.facts, asked_before=asked_before, said_no=said_no)]
     for child in below:
         found += _alone(child)
     for suspect in seen.suspects:
@@ -194,10 +194,12 @@ def _alone(facts: Facts) -> list[Reason]:
     return found
 
 
-def _unseen(facts: Facts, *, asked_before: bool) -> Reason:
+def _unseen(facts: Facts, *, asked_before: bool, said_no: bool) -> Reason:
     """Return what is left to say of a process that shows nothing."""
     pid = facts.ref.pid
     who = f"{pid} {facts.name}".rstrip()
+    if said_no:
+        return Reason("vetoed", f"{who} said no when it was asked the last time", next=_force(pid), pid=pid)
     if asked_before and _only_hidden(facts):
         text = f"{who} was asked and runs on without a window that can be seen: it may go on in the notification area"
         return Reason("hidden", text, certain=False, next=f"use its own exit command, or {_force(pid)}", pid=pid)

@@ -14,7 +14,9 @@ from endtask._record import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from endtask.model import PidRef, Report
+    from collections.abc import Sequence
+
+    from endtask.model import PidRef, Receipt, Report
 
 _LIMIT = 256 * 1024
 
@@ -47,8 +49,7 @@ def remember(report: Report) -> None:
     now = int(time.time())
     for target in report.targets:
         for member in target.members:
-            # A comma within a name (`cmd:...`) is written like everything else that would break a field.
-            sent = [r.request.replace(",", "\\x2c") for r in member.receipts if r.status == "delivered"]
+            sent = [name for r in member.receipts if (name := _name(r))]
             if sent and not member.exited:
                 lines.append(
                     f"{now}\t{boot}\t{member.ref}\t{_word(','.join(sent))}\t{target.outcome}\t{_word(member.name)}\n"
@@ -70,6 +71,14 @@ def remember(report: Report) -> None:
             os.close(fd)
     except OSError:
         return  # ignored: a full or read-only home directory must not fail a stop
+
+
+def _name(receipt: Receipt) -> str:
+    """Return what was sent, empty if nothing was: for a WM_ENDSESSION that was answered with no, the question that comes before it."""
+    if receipt.status == "vetoed":
+        return "WM_QUERYENDSESSION"
+    # A comma within a name (`cmd:...`) is written like everything else that would break a field.
+    return receipt.request.replace(",", "\\x2c") if receipt.status == "delivered" else ""
 
 
 def _is_time(text: str) -> bool:
@@ -112,3 +121,8 @@ def recall(ref: PidRef) -> tuple[str, ...]:
         ago = max(0, int(time.time()) - int(fields[0]))
         found.append(f"{_sent(fields[3])} {_ago(ago)} ago, delivered; outcome then: {fields[4]}")
     return tuple(found)
+
+
+def said_no(asked: Sequence[str]) -> bool:
+    """Return whether what was recalled ends with a refusal."""
+    return bool(asked) and asked[-1].endswith("; outcome then: vetoed")

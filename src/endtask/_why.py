@@ -325,7 +325,7 @@ def _not_permitted(facts: Facts) -> list[Reason]:
 
 
 def explain(  # size: a table of reasons
-    seen: Seen, below: Sequence[Facts], *, asked_before: bool
+    seen: Seen, below: Sequence[Facts], *, asked_before: bool, said_no: bool = False
 ) -> tuple[Reason, ...]:
     """Return why a process is (still) there: what would keep it from ending, what keeps its tree, who brings it back.
 
@@ -333,6 +333,7 @@ def explain(  # size: a table of reasons
         seen: The process.
         below: Facts of what it owns.
         asked_before: Whether an earlier stop asked it in vain.
+        said_no: Whether it refused then. A receiver says so itself; of a Windows program only the journal knows it.
     """
     facts = seen.facts
     ending: list[Reason] = []
@@ -343,7 +344,7 @@ def explain(  # size: a table of reasons
     if facts.windows is not None:
         from endtask._diagnosis import explain_windows
 
-        return (*ending, *explain_windows(seen, below, asked_before=asked_before))
+        return (*ending, *explain_windows(seen, below, asked_before=asked_before, said_no=said_no))
     term = Request("TERM", "signal", _TERM_NUMBER)
     pending = facts.signals is not None and bool(facts.signals.pending & (1 << (_TERM_NUMBER - 1)))
     found = [*_not_permitted(facts), *reasons(facts, [term], asked=asked_before or pending)]

@@ -312,6 +312,12 @@ def test_why_tells_a_program_that_went_into_the_tray() -> None:
     assert said(facts(tray, MAIN)) == said(facts()) == said(facts(tray, receiver=True)) == "slow"
 
 
+def test_why_tells_that_it_said_no() -> None:
+    """Nothing of that can be seen; who was asked before remembers it."""
+    found = explain(Seen("app", facts(MAIN), Forecast(())), [], asked_before=True, said_no=True)
+    assert [(r.code, r.certain) for r in found] == [("vetoed", True)]
+
+
 def test_why_names_children_suspects_and_services() -> None:
     """Whatever keeps the target or its tree."""
     given = facts(MAIN, DIALOG, services=(Service("spool", state="running", accepts_stop=True, restarts=True),))

@@ -81,6 +81,18 @@ def test_refused_request_is_not_told_as_sent(home: Path) -> None:
     assert _journal.recall(REF) == ()
 
 
+def test_refusal_of_the_program_itself_is_recalled(home: Path) -> None:
+    """It was asked whether the session may end, and nothing more was sent."""
+    assert not _journal.said_no(())
+    member = MemberReport(REF, "app", "target", exited=False, receipts=(Receipt("WM_ENDSESSION", "vetoed"),))
+    _journal.remember(Report((TargetReport("app", REF, "app", "vetoed", members=(member,)),)))
+    told = _journal.recall(REF)
+    assert told[0].startswith("WM_QUERYENDSESSION was sent ")
+    assert _journal.said_no(told)
+    _journal.remember(asked("WM_CLOSE"))
+    assert not _journal.said_no(_journal.recall(REF))
+
+
 def test_journal_is_private(home: Path) -> None:
     """Names of processes are nobody else's business."""
     _journal.remember(asked("TERM"))

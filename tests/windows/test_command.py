@@ -122,6 +122,22 @@ def test_what_was_asked_in_vain_is_remembered(lab: Lab, tmp_path: Path) -> None:
     assert re.search(r"before +WM_CLOSE( and WM_ENDSESSION were| was) sent \d+ s ago, delivered", why), why
 
 
+@pytest.mark.parametrize(
+    ("mode", "options", "words"),
+    [
+        ("veto", ["--unattended"], "said no when it was asked the last time"),
+        ("hide", [], "runs on without a window that can be seen: it may go on in the notification area"),
+    ],
+)
+def test_what_it_did_instead_of_ending_is_told_later_too(
+    lab: Lab, tmp_path: Path, mode: str, options: list[str], words: str
+) -> None:
+    """`why` looks at it, and remembers what cannot be seen."""
+    target = lab.start("etwindow", mode)
+    endtask("stop", str(target.pid), "--timeout", "2", *options, check=124, LOCALAPPDATA=str(tmp_path))
+    assert words in endtask("why", str(target.pid), LOCALAPPDATA=str(tmp_path))
+
+
 def test_journal_lies_in_the_local_data_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless XDG_STATE_HOME says otherwise, which some set on every system."""
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)

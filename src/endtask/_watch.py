@@ -238,17 +238,29 @@ def _hidden(backend: Backend, listeners: list[Listener]) -> str:
 
 
 def newcomers(backend: Backend, origin: Origin) -> list[Row]:
-    """Return what has been started since by the same parent or in the same cgroup."""
-    pids: list[int] = []
-    if origin.parent > 1:
-        children = backend.children(origin.parent)
-        if children is None:
-            children = _scope.Family(backend.table()).children.get(origin.parent, [])
-        pids += children
+    """Return what has been started since by the same parent, below the same manager, or in the same cgroup."""
+    pids = _started_by(backend, origin)
     if origin.cgroup:
         pids += backend.cgroup_pids(origin.cgroup) or ()
     rows = (backend.row(pid) for pid in sorted(set(pids)))
     return [r for r in rows if r is not None and _is_new(origin, r)]
+
+
+def _started_by(backend: Backend, origin: Origin) -> list[int]:
+    """Return the children of the parent; of a manager further up, all that is below it."""
+    found: dict[int, None] = {}
+    above = [origin.top] if origin.top > 1 else []
+    family = None
+    while above:
+        pid = above.pop()
+        children = backend.children(pid) if family is None else None
+        if children is None:
+            family = family or _scope.Family(backend.table())
+            children = family.children.get(pid, [])
+        if origin.top != origin.parent:
+            above += [child for child in children if child not in found]
+        found.update(dict.fromkeys(children))
+    return list(found)
 
 
 def _is_new(origin: Origin, row: Row) -> bool:

@@ -88,3 +88,21 @@ def test_who_is_watched_is_looked_at_right_before_the_verdict() -> None:
     machine = Machine(Spec("supervisord", restart_s=0.5, restarts=3, children=(polite("app"),)))
     report = machine.stop("app", policy=make_policy(watch_s=0.5001))
     assert report.targets[0].outcome == "respawned"
+
+
+@pytest.mark.parametrize("lists", [True, False], ids=["child lists", "table"])
+def test_below_a_manager_further_up_all_that_is_new_is_looked_at(lists: bool) -> None:
+    """The shell between a supervisor and its program ends with that, and the next one has another."""
+    rows = {
+        pid: Row(pid, parent, pid, pid, 5, "S", "sh", False) for pid, parent in ((30, 1), (41, 30), (42, 41), (32, 30))
+    }
+    below = {30: [32, 41], 41: [42]}
+    backend: Any = SimpleNamespace(
+        children=lambda pid: below.get(pid, []) if lists else None, table=lambda: rows, row=rows.get
+    )
+    origin: Any = SimpleNamespace(top=30, parent=31, cgroup="", before={32: rows[32]})
+    assert [r.pid for r in _watch.newcomers(backend, origin)] == [41, 42]
+    origin.parent = 30
+    assert [r.pid for r in _watch.newcomers(backend, origin)] == [41], (
+        "a parent's grandchildren are its children's affair"
+    )

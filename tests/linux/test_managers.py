@@ -431,6 +431,15 @@ def test_a_person_or_a_wrapper_is_no_loop(ancestors: tuple[Ancestor, ...]) -> No
     assert find_loop(ancestors) is None
 
 
+def test_a_subshell_is_part_of_the_loop_that_it_is_a_fork_of() -> None:
+    """`while ...; do (cd there; app); done`: the subshell ends with the command, and who starts it again is the shell above."""
+    script = "while :; do (sleep 9; true); done"
+    sub, top = (Ancestor(pid, "bash", ("bash", "run.sh"), script=script) for pid in (31, 30))
+    found = find_loop((sub, top, _INIT))
+    assert found is not None
+    assert (found[0], found[1].pid, found[1].stop) == (1, 30, "endtask stop 30")
+
+
 def test_an_orphan_has_no_loop() -> None:
     """Who only reaps it does not start it."""
     assert find_managers(Surroundings(40, "/", ancestors=(_parent("app-init", "app-init"),), orphan=True)) == ()

@@ -50,6 +50,20 @@ def test_a_bash_loop_alone_cannot_hear_and_the_report_says_why(lab: Lab) -> None
     assert lab.read("data") == "clean\n"
 
 
+def test_what_a_loop_starts_again_in_a_subshell_came_back(lab: Lab) -> None:
+    """The parent of the command, a subshell, ends with it; the loop above goes on, and that is who is watched."""
+    loop = lab.start(need("bash"), lab.write("loop.sh", "echo ready\nwhile :; do (sleep 600; true); done\n"))
+    loop.expect(b"ready")
+    sleep = programs.wait_for_child(lab, programs.wait_for_child(lab, loop.pid, "bash"), "sleep")
+
+    report = lab.stop(sleep, "--watch", "30s")
+
+    assert (report.outcome, report.code) == ("respawned", 11)
+    respawn = report.target["respawn"]
+    assert respawn is not None
+    assert respawn["next"] == f"`endtask stop {loop.pid}`"
+
+
 _WAITING = """
 trap 'echo clean >"$1"; exit 3' TERM
 echo ready

@@ -110,14 +110,22 @@ def find_loop(ancestors: Sequence[Ancestor], known: frozenset[int] = frozenset()
             return None
         kind, text = shell_arguments(ancestor.cmdline)
         if kind:
-            manager = _script_loop(ancestor, kind, text)
+            top = _not_a_subshell(ancestors, distance)
+            manager = _script_loop(ancestors[top], kind, text)
             if manager is not None:
-                return distance, manager
+                return top, manager
         elif names & SHELLS:
             return None  # interactive: a person starts things there
         elif not names & _ONCE:
             return None  # any program could start it again, and nothing says that this one does
     return None
+
+
+def _not_a_subshell(ancestors: Sequence[Ancestor], distance: int) -> int:
+    """Return the distance of the shell that a subshell is a fork of: a part of the same script that ends with what it runs."""
+    while distance + 1 < len(ancestors) and ancestors[distance + 1].cmdline == ancestors[distance].cmdline:
+        distance += 1
+    return distance
 
 
 def _script_loop(ancestor: Ancestor, kind: str, text: str) -> Manager | None:

@@ -88,11 +88,11 @@ class Receivers:
         return why_not or ""
 
     def ask(self, entry: Entry, member: JobMember, request: Request, why_not: str) -> Receipt:
-        """Ask by the conversation itself (CHANNEL); *why_not* is why there is none."""
+        """Ask by the conversation itself (CHANNEL); *why_not* is what `introduce` has returned."""
+        why_not = why_not or "it has no receiver"
         if self._talks is not None:
             return self._talks.ask(entry, member, request, why_not)
-        at_s = self._backend.now() - self._started_at
-        return Receipt(request.name, "impossible", at_s, why_not or "it has no receiver")
+        return Receipt(request.name, "impossible", self._backend.now() - self._started_at, why_not)
 
     @property
     def pending(self) -> bool:

@@ -109,7 +109,7 @@ class Talks:
         self._patience_s -= self._backend.now() - began
 
     def ask(self, entry: Entry, member: JobMember, request: Request, why_not: str) -> Receipt:
-        """Ask by the conversation itself (CHANNEL); *why_not* is why there is none."""
+        """Ask by the conversation itself (CHANNEL); *why_not* is why there is none, if there is none."""
         job, now = entry.job, self._backend.now()
         at_s = now - self._started_at
         talk = self._talks.get(member.ref)
@@ -120,7 +120,7 @@ class Talks:
                 return Receipt(request.name, "delivered", at_s)
         if talk is not None:
             why_not = talk.reader.broken or "its receiver has closed the conversation"
-        return Receipt(request.name, "impossible", at_s, why_not or "it has no receiver")
+        return Receipt(request.name, "impossible", at_s, why_not)
 
     # ------------------------------------------------------------------ listening
 

@@ -68,7 +68,7 @@ def judge(
     one: Life, *, validate: Callable[[dict[str, object]], None] | None = None, choice: bool = False
 ) -> tuple[str, ...] | Broken:
     """Live one life; any error that is not documented counts as a broken promise too."""
-    signal.signal(signal.SIGALRM, _too_long)
+    before = signal.signal(signal.SIGALRM, _too_long)
     signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
     try:
         lived = live(one, validate)
@@ -82,6 +82,7 @@ def judge(
         return Broken(one.seed, "exception", f"[exception] {type(error).__name__} at {where}: {error}")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
     return lived.outcomes
 
 

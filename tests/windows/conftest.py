@@ -10,11 +10,15 @@ import pytest
 if sys.platform != "win32":
     collect_ignore_glob = ["*"]
 else:
+    import faulthandler
+
+    from _pytest.faulthandler import fault_handler_stderr_fd_key  # it has no public name
+
     from tests.windows.lab import UNDER_WINE, Lab, build_targets
     from tests.windows.lab_services import Services
 
     if TYPE_CHECKING:
-        from collections.abc import Iterator
+        from collections.abc import Callable, Iterator
         from pathlib import Path
 
     def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,6 +32,19 @@ else:
     def targets() -> Path:
         """Return the folder of the compiled targets."""
         return build_targets()
+
+    @pytest.fixture(scope="session")
+    def goes_on(pytestconfig: pytest.Config) -> Callable[[], None]:
+        """Return what a test with much to do calls after each part: the limit for one that hangs (`faulthandler_timeout`) begins anew."""
+        limit_s = float(pytestconfig.getini("faulthandler_timeout") or 0)
+        leaves = bool(pytestconfig.getini("faulthandler_exit_on_timeout"))
+
+        def again() -> None:
+            if limit_s:
+                stderr = pytestconfig.stash[fault_handler_stderr_fd_key]
+                faulthandler.dump_traceback_later(limit_s, exit=leaves, file=stderr)
+
+        return again
 
     @pytest.fixture
     def lab(targets: Path) -> Iterator[Lab]:

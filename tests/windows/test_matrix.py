@@ -24,6 +24,7 @@ from tests.windows.matrix import KINDS, SERVICES
 from tests.windows.truth import Answer, endtask, lies, lies_in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.windows.lab import Target
@@ -90,7 +91,7 @@ def _safely(targets: Path, name: str, form: str) -> str | Exception:
 
 
 @pytest.fixture(scope="module")
-def played(targets: Path) -> dict[tuple[str, str], list[str | Exception]]:
+def played(targets: Path, goes_on: Callable[[], None]) -> dict[tuple[str, str], list[str | Exception]]:
     """Every kind played, some at the same time."""
     results: dict[tuple[str, str], list[str | Exception]] = {each: [] for each in FORMS}
     together = [each for each in FORMS if each[0] not in SERVICES]
@@ -99,8 +100,10 @@ def played(targets: Path) -> dict[tuple[str, str], list[str | Exception]]:
         with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
             for each, result in zip(together, pool.map(lambda e: _safely(targets, *e), together), strict=True):
                 results[each].append(result)
+                goes_on()
         for each in alone:
             results[each].append(_safely(targets, *each))
+            goes_on()
     return results
 
 

@@ -32,6 +32,7 @@ from tests.windows.lab_consoles import PseudoConsole, borrow_console
 from tests.windows.lab_services import RUNNING, Services
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 WM_CLOSE, WM_QUERYENDSESSION, WM_ENDSESSION = 0x10, 0x11, 0x16
@@ -245,6 +246,19 @@ def test_process_that_wine_loses_before_it_begins_is_created_again(errors: list[
         with pytest.raises(OSError, match=str(errors[0])):
             patient(create)("a", 1)
     assert len(errors) - len(left) == calls
+
+
+def test_test_with_much_to_do_is_not_taken_for_one_that_hangs(
+    pytestconfig: pytest.Config, goes_on: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part of it has the whole time."""
+    begun: list[tuple[float, bool]] = []
+    monkeypatch.setattr(
+        "faulthandler.dump_traceback_later", lambda limit_s, **how: begun.append((limit_s, how["exit"]))
+    )
+    goes_on()
+    limit_s, leaves = (pytestconfig.getini(f"faulthandler_{name}") for name in ("timeout", "exit_on_timeout"))
+    assert begun == ([(float(limit_s), leaves)] if float(limit_s or 0) else [])
 
 
 @pytest.mark.needs_windows("it proves that the marker is obeyed")

@@ -468,14 +468,29 @@ class Preparer:
         origin.before = self.family.table
         if watch_s <= 0:
             return origin
-        if manager is not None and manager.pid > 1 and manager.pid in ready.above:
-            origin.top = manager.pid
+        if manager is not None and manager.pid > 1:
+            origin.top = manager.pid if manager.pid in ready.above else row.ppid
+        else:
+            origin.top = self._above_scripts(row.ppid, ready.above)
         if origin.top > 1:
             try:
                 origin.pin = self.backend.pin(origin.top)
             except OsCallError:
                 origin.pin = None  # ignored: without it the watch only lasts its full time
         return origin
+
+    def _above_scripts(self, parent: int, above: Iterable[int]) -> int:
+        """Return who runs the script that the parent is, which ends with its command; the parent where that is a person, an adopter or nobody."""
+        for pid in above:
+            row = self.family.table.get(pid)
+            if row is None or pid <= 1 or pid in self.own_line:
+                return parent
+            arguments = self.backend.command_line(pid) or ()
+            if runs_script(row.comm, arguments):
+                continue
+            person = is_shell(row.comm, arguments) or row.comm.lower() in _LAUNCH_PADS
+            return parent if person or _scope.adopts(row.comm) else pid
+        return parent
 
     def close(self) -> None:
         """Release the handles on parents."""

@@ -340,8 +340,9 @@ def _succeeds(
     if manager is not None:
         by = f"{manager.kind} {manager.name}".rstrip()
         return Respawn(ref, name, by, f"`{manager.stop}`" if manager.stop else f"stop {row.ppid} first", at_s, because)
-    by = called(row.ppid, backend.short_name(row.ppid) or "")
-    how = f"stop {row.ppid} first: `endtask stop {row.ppid}`" if row.ppid > 1 else ""
+    starter = row.ppid if origin.top == origin.parent else origin.top  # not the script in between, which is new as well
+    by = called(starter, backend.short_name(starter) or "")
+    how = f"stop {starter} first: `endtask stop {starter}`" if starter > 1 else ""
     return Respawn(ref, name, by, how, at_s, because)
 
 

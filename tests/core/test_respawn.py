@@ -60,7 +60,7 @@ def test_successor_has_the_name_that_it_has_by_now() -> None:
         exited=lambda _pin: False,
     )
     ready: Any = SimpleNamespace(cmdline=LINE, target=SimpleNamespace(name="sleep"))
-    origin: Any = SimpleNamespace(cgroup="", parent=10, manager=None)
+    origin: Any = SimpleNamespace(cgroup="", parent=10, top=10, manager=None)
     found = _watch._succeeds(backend, ready, origin, Row(11, 10, 11, 11, 5, "S", "bash", False), 0.5, on_port=False)
     assert found is not None
     assert (found.name, found.by) == ("sleep", "10 bash")

@@ -64,6 +64,20 @@ def test_what_a_loop_starts_again_in_a_subshell_came_back(lab: Lab) -> None:
     assert respawn["next"] == f"`endtask stop {loop.pid}`"
 
 
+def test_what_a_program_starts_again_by_a_shell_came_back(lab: Lab) -> None:
+    """The parent of the command, a shell with `-c`, ends with it; its own parent starts both again."""
+    code = "import subprocess\nwhile True: subprocess.run(['sh', '-c', 'sleep 600; true'])"
+    runner = lab.start(sys.executable, "-c", code)
+    sleep = programs.wait_for_child(lab, programs.wait_for_child(lab, runner.pid, "sh"), "sleep")
+
+    report = lab.stop(sleep, "--watch", "30s")
+
+    assert (report.outcome, report.code) == ("respawned", 11)
+    respawn = report.target["respawn"]
+    assert respawn is not None
+    assert respawn["next"] == f"stop {runner.pid} first: `endtask stop {runner.pid}`"
+
+
 _WAITING = """
 trap 'echo clean >"$1"; exit 3' TERM
 echo ready

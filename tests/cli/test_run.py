@@ -15,6 +15,7 @@ import pytest
 from endtask.cli import arguments, parser
 from endtask.cli.run_posix import grace_and_force
 from endtask.errors import PlanError
+from tests.linux.children import REST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,7 +125,7 @@ def test_signal_to_endtask_stops_the_tree(number: signal.Signals, tmp_path: Path
     assert "| stopped |" in report.read_text()
 
 
-TELLS_OF_TERM = "import signal; signal.signal(15, lambda *_: print('TERM', flush=True)); signal.alarm(100); print('up', flush=True)\nwhile True: signal.pause()"
+TELLS_OF_TERM = f"import signal\n{REST}\nsignal.signal(15, lambda *_: print('TERM', flush=True)); signal.alarm(100); print('up', flush=True); rest()"
 
 
 @pytest.mark.real

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from endtask._backends.sim.backend import SimBackend
 from endtask._backends.sim.spec import Op, Spec, World
 from endtask._backends.sim.system import System
+from tests.linux.children import REST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -145,14 +146,14 @@ _PROGRAMS = {
 signal.signal(15, lambda *_: None)
 child = os.fork()
 if child == 0:
-    while True: signal.pause()
+    rest()
 os.write(1, b'%d\\n' % child)
 """,
     "bomb": """
 os.write(1, b'ready\\n')
 for _ in range(60):
     if os.fork() == 0: break
-while True: signal.pause()
+rest()
 """,
     "listener": "import socket; s = socket.socket(); s.bind(('127.0.0.1', int(sys.argv[1]))); s.listen()",
     "talker": """
@@ -168,13 +169,13 @@ door.listen()
 os.write(1, b'ready\\n')
 talk, _ = door.accept()
 talk.sendall(b'{"endtask":1,"hello":{"state":"running","grace_s":1}}\\n')
-while True: signal.pause()
+rest()
 """,
     "leaver": "os.write(1, b'ready\\n'); os._exit(7)",
 }
 _REST = """
 os.write(1, b'ready\\n')
-while True: signal.pause()
+rest()
 """
 
 
@@ -197,7 +198,7 @@ class RealStage(Stage):
         return self._port
 
     def start(self, kind: str, *, mark: str = "") -> int:
-        text = "import os, signal, sys\n" + _PROGRAMS[kind] + _REST
+        text = f"import os, signal, sys\n{REST}{_PROGRAMS[kind]}{_REST}"
         environ = {"PATH": os.environ["PATH"], "KEEPER": "contract", **({"ENDTASK_MARK": mark} if mark else {})}
         if kind == "talker":
             self._runtime = self._runtime or tempfile.mkdtemp()

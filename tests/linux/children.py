@@ -16,8 +16,22 @@ if TYPE_CHECKING:
 PATIENCE_S = 60.0
 """The longest that a test waits for what must happen; a passing test never spends it."""
 
-_PRELUDE = """
+REST = """
+def rest(until=-1):
+    import os, select, signal
+    source, sink = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
+    while until not in select.select([source, *([until] if until >= 0 else [])], [], [])[0]:
+        os.read(source, 4096)
+"""
+"""What a program with handlers of its own waits with, instead of `signal.pause()`, until a descriptor is readable.
+
+A signal that comes just before that call is noted by Python's handler, and the function that it stands for would wait for the next one.
+"""
+
+_PRELUDE = f"""
 import os, signal, sys
+{REST}
 def ready(word="ready"):
     os.write(1, word.encode() + b"\\n")
 """

@@ -18,7 +18,7 @@ if sys.platform != "linux":
 
 from endtask._backends.linux import cgroups, procfs
 from endtask._backends.linux.pidfd import Pins
-from tests.linux.children import PATIENCE_S, eventually, refusal
+from tests.linux.children import PATIENCE_S, REST, eventually, refusal
 from tests.linux.old_kernel import SOURCES, output, script, without_pidfds
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.real
 _KEEPER = os.path.join(SOURCES, "endtask", "_keeper.py")
 _BOMB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bomb.py")
 _NO_FILTER = refusal(without_pidfds(["true"]))
-_PRELUDE = "import os, signal, sys, time\ndef ready(): os.write(1, b'ready\\n')\n"
+_PRELUDE = f"import os, signal, sys, time\n{REST}\ndef ready(): os.write(1, b'ready\\n')\n"
 # A grandchild that leaves its tree by a double fork and its session by setsid(2), and is deaf to TERM.
 _ESCAPEE = """
 if os.fork() == 0:
@@ -268,7 +268,7 @@ def stop(*_):
     os._exit(0)
 signal.signal(15, stop)
 ready()
-while True: signal.pause()
+rest()
 """
     owner = _start(owners, code)
     owner.says()
@@ -293,7 +293,7 @@ def test_stop_asks_all_at_once_where_nobody_handles_it(owners: list[Owner]) -> N
 
 def test_stop_wakes_a_stopped_command(owners: list[Owner]) -> None:
     """TERM stays pending in a stopped process: it is continued."""
-    owner = _start(owners, "signal.signal(15, lambda *_: os._exit(3)); ready(); signal.pause()")
+    owner = _start(owners, "signal.signal(15, lambda *_: os._exit(3)); ready(); rest()")
     owner.says()
     os.kill(owner.main, signal.SIGSTOP)
     eventually(lambda: (row := procfs.row(owner.main)) is not None and row.state == "T", "it is stopped")
@@ -339,7 +339,7 @@ def again(*_):
     os._exit(0)
 signal.signal(15, again)
 ready()
-while True: signal.pause()
+rest()
 """
     owner = _start(owners, code)
     owner.says()
@@ -411,7 +411,9 @@ def test_keeper_is_deaf_to_what_is_meant_for_its_owner(owners: list[Owner]) -> N
 
 def test_keeper_that_was_killed_leaves_nothing_held(owners: list[Owner]) -> None:
     """The keeper never stops or freezes anything, so its own death in the middle of a stop holds nobody still."""
-    code = "signal.signal(15, lambda *_: os.write(1, b'asked\\n')); ready(); print(sys.stdin.read(), flush=True)"
+    code = (
+        "signal.signal(15, lambda *_: os.write(1, b'asked\\n')); ready(); rest(0); print(sys.stdin.read(), flush=True)"
+    )
     owner = _start(owners, code)
     owner.says()
     main = owner.main

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.linux.children import REST
+
 from .observer import need
 
 if TYPE_CHECKING:
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-_INIT = """
+_INIT = f"""
 import os, signal, sys
+{REST}
 if sys.argv[1] == "handler":
     def heard(number, frame):
         open(sys.argv[2], "w").write("clean")
@@ -31,12 +34,11 @@ if not inner:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.execvp("sleep", ["sleep", "600"])
 os.write(2, b"ready\\n")
-while sys.argv[1] != "reaper":
-    signal.pause()
+if sys.argv[1] != "reaper":
+    rest()
 os.waitpid(inner, 0)
 os.write(2, b"reaped\\n")
-while True:
-    signal.pause()
+rest()
 """
 
 

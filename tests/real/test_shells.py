@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.linux.children import REST
+
 from . import programs
 from .answers import pid_of
 from .observer import PATIENCE_S, name_of, need, until
@@ -249,8 +251,9 @@ def test_a_daemon_that_somebody_else_starts_does_not_spoil_a_stop(lab: Lab) -> N
 # --------------------------------------------------------------------------- wrappers
 
 # A child that tells how it ended: by the request itself, or not at all.
-_CHILD = """
+_CHILD = f"""
 import os, signal, sys
+{REST}
 def heard(number, frame):
     open(sys.argv[1], "w").write("TERM")
     os._exit(7)
@@ -258,8 +261,7 @@ signal.signal(signal.SIGTERM, heard)
 # script(1) hands TERM on and closes the terminal at once: its HUP must not end the program before its handler has run.
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 os.write(2, b"ready\\n")
-while True:
-    signal.pause()
+rest()
 """
 
 

@@ -212,7 +212,7 @@ def test_our_handler_passes_on_when_somebody_restores_it_after_our_end() -> None
     for before, status in (("signal.SIG_DFL", -signal.SIGTERM), ("lambda n, f: sys.exit(7)", 7)):
         with Program(
             f"""
-            import signal, sys
+            import signal, sys, time
             signal.signal(signal.SIGTERM, {before})
             from endtask_receiver import listen
             with listen() as stop:
@@ -220,7 +220,7 @@ def test_our_handler_passes_on_when_somebody_restores_it_after_our_end() -> None
             signal.signal(signal.SIGTERM, ours)
             print("ready")
             while True:
-                signal.pause()
+                time.sleep(0.1)  # not `signal.pause`: nothing would end it if the signal came just before
             """
         ) as program:
             program.expect("ready")
@@ -286,7 +286,7 @@ def test_closed_in_another_thread_it_passes_signals_on() -> None:
     """Handlers can only be removed by the main thread, so they stay and do what was done before."""
     with Program(
         """
-        import signal, threading
+        import threading, time
         from endtask_receiver import listen
         stop = listen()
         thread = threading.Thread(target=stop.close)
@@ -294,7 +294,7 @@ def test_closed_in_another_thread_it_passes_signals_on() -> None:
         thread.join()
         print("ready")
         while True:
-            signal.pause()
+            time.sleep(0.1)  # not `signal.pause`: nothing would end it if the signal came just before
         """
     ) as program:
         program.expect("ready")

@@ -23,8 +23,10 @@ if os.environ.get("TALK_UID"):  # only now: another user may not be allowed to r
     os.setgroups([])
     os.setresuid(*[int(os.environ["TALK_UID"])] * 3)
 signals, _noted = os.pipe()
+os.set_blocking(_noted, False)
+signal.set_wakeup_fd(_noted)  # which is not late, as a handler is for a signal that comes just before a call
 for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda n, f: os.write(_noted, bytes([n])))
+    signal.signal(number, lambda n, f: None)
 with open("/proc/self/stat", "rb") as stat:
     start = stat.read().rpartition(b")")[2].split()[19].decode()
 folder = os.environ.get("TALK_FOLDER") or os.environ["XDG_RUNTIME_DIR"] + "/endtask"

@@ -125,8 +125,13 @@ def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _for_ever() -> NoReturn:
+    # Woken by the system: a handler of Python's is late for a signal that comes just before the call.
+    source, sink = os.pipe()
+    os.set_blocking(sink, False)
+    signal.set_wakeup_fd(sink)
     while True:
-        select.select([], [], [], LONGEST_S)
+        select.select([source], [], [])
+        os.read(source, 1)
 
 
 def main(name: str) -> None:

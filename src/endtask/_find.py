@@ -60,11 +60,6 @@ class Target:
         self.ports: tuple[tuple[str, int], ...] = ()
         self.sockets: frozenset[int] = frozenset()
 
-    @property
-    def port(self) -> tuple[str, int] | None:
-        """The first port that it was named by, None for other forms."""
-        return self.ports[0] if self.ports else None
-
     def close(self) -> None:
         """Release the handle, if it is still open and still ours."""
         if self.pin is not None:

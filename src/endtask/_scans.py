@@ -143,10 +143,10 @@ class Scans:
         self._perform(entry, job.scanned(backend.now(), evidence=shown, suspects=suspects, ports=ports))
 
     def _held_by_another(self, entry: Entry) -> bool:
-        """Whether another target that is not settled yet was selected by the same port and still runs."""
-        port = entry.ready.target.port
-        others = (e for e in self._found.entries.values() if e is not entry and e.ready.target.port == port)
-        return any(e.job.state == "asking" for e in others)
+        """Whether another target that is not settled yet was selected by one of its ports and still runs."""
+        ports = entry.ready.target.ports
+        asking = (e for e in self._found.entries.values() if e is not entry and e.job.state == "asking")
+        return any(port in ports for e in asking for port in e.ready.target.ports)
 
     def _suspects(
         self, entry: Entry, known: Sequence[Suspect], family: _scope.Family | None = None

@@ -186,6 +186,14 @@ def test_two_programs_on_one_port_stop_both() -> None:
     assert report.ok
 
 
+def test_two_programs_on_the_second_port_of_one_stop_both() -> None:
+    """Whichever of its words a target shares with another."""
+    machine = Machine(polite("one", ports=(80, 443)), polite("two", after=SLOW_EXIT, ports=(443,)), fork_watch="exact")
+    report = machine.stop(":80", ":443", policy=make_policy(all=True, watch_s=0.0))
+    assert ["stopped", "stopped"] == [t.outcome for t in report.targets]
+    assert report.ok
+
+
 def test_port_of_a_kept_member_is_told_as_kept() -> None:
     """The port stays held because the user wanted so; nothing false is said about its holder."""
     machine = Machine(polite("app", Spec("child"), ports=(80,), flags=("session",)))

@@ -408,7 +408,7 @@ def test_port_selects_who_listens(machine: FakeBackend, word: str, proto: str) -
     listen(machine, 110, proto=proto)
     found = select(machine, word)
     assert pids(found) == [110]
-    assert found.targets[0].port == (proto, 3000)
+    assert found.targets[0].ports == ((proto, 3000),)
     found.close()
 
 

@@ -405,6 +405,7 @@ def test_what_killed_programs_have_left_is_removed_by_the_next(tmp_path: Path) -
         old = time.time() - 100
         for path in (left, live):
             os.utime(path, (old, old))
+        os.utime(young, (old + 1000, old + 1000))  # it stays so, however long the next one takes to start
         others = [f"{where}/{name}" for name in ("note", "4000001.5", "4000002.5", "4000003.5")]
         for path in others[:2]:
             open(path, "w").close()

@@ -183,8 +183,10 @@ class Core:
             return
         if request.deadline is not None:
             self._claim(request.pid, request.deadline)
-        before, self._last_s = self._last_s, request.at
-        if before is not None and request.at - before <= self.policy.window_s:
+        before = self._last_s
+        self._last_s = request.at if before is None else max(before, request.at)
+        # The echo of one before it may have been faster: then that is later than the request itself.
+        if before is not None and abs(request.at - before) <= self.policy.window_s:
             self.repeats += 1
             return
         if self._vetoed and before is not None and request.at - before > self.grace_s:

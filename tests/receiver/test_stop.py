@@ -613,6 +613,22 @@ def test_long_after_a_veto_a_request_is_a_first_one(stop: Stop, clock: Clock) ->
     assert stop.wait(0)
 
 
+def test_a_request_that_the_echo_of_another_overtakes_counts(clock: Clock) -> None:
+    """The thread has read the second one; before it counts that, the handler of the first one reports, at a later time."""
+    stop = Stop(10.0, Policy(window_s=0.0), clock=clock)
+    stop._heard(StopRequest(100.0, "signal"))
+    stop._heard(StopRequest(100.002, "signal"), lambda: True)
+    stop._heard(StopRequest(100.001, "signal"))
+    assert (stop.repeats, stop.hurry) == (0, True)
+
+
+def test_a_burst_that_is_told_in_another_order_is_one_request(stop: Stop) -> None:
+    """The window holds in both directions, and is not moved back."""
+    for at in (100.2, 100.0, 100.5):
+        stop._heard(StopRequest(at, "signal"))
+    assert (stop.repeats, stop.hurry) == (2, False)
+
+
 def test_the_echo_of_a_refused_request_is_refused_too(stop: Stop, clock: Clock) -> None:
     """The second ear hears it after the veto."""
     stop._heard(StopRequest(100.0, "signal", name="SIGTERM"), lambda: False)

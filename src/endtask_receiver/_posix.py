@@ -89,29 +89,34 @@ def _name(number: int) -> str:
 class _Line:
     """One signal on its way to us twice: says of each report whether it is the echo of the other one (only in turn, see `_core`).
 
-    A handler's call stands for all deliveries before it; a byte of the wake-up descriptor for one.
+    A handler's call stands for all deliveries before it; a byte of the wake-up descriptor for one. So:
+
+    - a call that was interrupted by a later one, and reports after it, is its echo;
+    - a call that began before the thread had its latest byte stands for an earlier one, and perhaps not for that.
+      If it did, the next call is taken for an echo too: then the thread counts, which reads a byte for every delivery.
     """
 
-    __slots__ = ("_credit", "_uncovered", "name")
+    __slots__ = ("_ahead", "_called_at", "_read_at", "name")
 
     def __init__(self, number: int) -> None:
         self.name = _name(number)
-        self._credit = 0  # reports of the handler whose byte has not come yet
-        self._uncovered = False  # the thread has reported, and the handler has not been called yet
+        self._ahead = 0  # calls whose byte has not come yet; below 0: bytes without a call
+        self._called_at = self._read_at = 0.0  # the latest of each
 
-    def by_handler(self) -> bool:
-        if self._uncovered:
-            self._uncovered = False
+    def by_handler(self, at: float) -> bool:
+        if at < self._called_at:
             return True
-        self._credit += 1
+        self._called_at = at
+        if self._ahead < 0:
+            self._ahead = 0 if at >= self._read_at else self._ahead + 1
+            return True
+        self._ahead += 1
         return False
 
-    def by_thread(self) -> bool:
-        if self._credit:
-            self._credit -= 1
-            return True
-        self._uncovered = True
-        return False
+    def by_thread(self, at: float) -> bool:
+        self._read_at = at
+        self._ahead -= 1
+        return self._ahead >= 0
 
 
 class SignalEar:
@@ -236,12 +241,12 @@ class SignalEar:
         """Be the handler: between two bytecodes of the main thread, whatever it is doing."""
         stop, line = self.stop, self._lines[number]
         if self._deaf:
-            if not (self._watched and line.by_handler()):  # else the thread had heard it before our end
+            if not (self._watched and line.by_handler(stop._clock())):  # else the thread had heard it before our end
                 self._pass_on(number, frame)
             return
         try:
             request = StopRequest(stop._clock(), "signal", name=line.name)
-            stop._heard(request, line.by_handler if self._watched else None)
+            stop._heard(request, (lambda: line.by_handler(request.at)) if self._watched else None)
         except (RecursionError, MemoryError):
             stop.asked = True  # the deepest point of a recursion: the flag is all that the handler can do; the thread does the rest
             return
@@ -255,7 +260,8 @@ class SignalEar:
         """Take a byte of the wake-up descriptor, in the watching thread."""
         line = self._lines.get(number)
         if line is not None and number in self.previous and not self._deaf:
-            self.stop._heard(StopRequest(self.stop._clock(), "signal", name=line.name), line.by_thread)
+            request = StopRequest(self.stop._clock(), "signal", name=line.name)
+            self.stop._heard(request, lambda: line.by_thread(request.at))
         for ear in tuple(self._followers):
             ear._on_byte(number)
 

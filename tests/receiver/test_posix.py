@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from endtask_receiver import listen
+from endtask_receiver._posix import _Line
 
 from .lab import LIMIT_S, Program, proc_status
 
@@ -724,3 +726,64 @@ def test_a_sub_interpreter_hears_no_signals() -> None:
         """
     ) as program:
         program.ends(0, "signals: not heard, this is not the main thread of the main interpreter")
+
+
+# ---------------------------------------------------------------- twice heard
+
+
+def test_a_call_that_began_before_the_latest_byte_covers_it_only_perhaps() -> None:
+    """The handler of the first signal was still being called when the thread read the byte of the second one, whose call is yet to come."""
+    line = _Line(signal.SIGTERM)
+    assert [line.by_thread(1.0), line.by_thread(2.0)] == [False, False]
+    assert [line.by_handler(1.5), line.by_handler(2.5)] == [True, True]
+    assert [line.by_handler(3.0), line.by_thread(3.1)] == [False, True]
+
+
+def test_a_call_that_a_later_one_has_interrupted_is_its_echo() -> None:
+    """It reports after that one, with the earlier time."""
+    line = _Line(signal.SIGTERM)
+    assert [line.by_thread(1.1), line.by_thread(1.2)] == [False, False]
+    assert [line.by_handler(1.3), line.by_handler(1.0)] == [True, True]
+    assert [line.by_handler(2.1), line.by_handler(2.0)] == [False, True]
+    assert [line.by_thread(2.2), line.by_thread(2.3)] == [True, False], "two signals, each with a byte"
+
+
+def test_a_call_that_covered_two_leaves_the_next_one_to_the_thread() -> None:
+    """No signal is lost by it: each has a byte of its own."""
+    line = _Line(signal.SIGTERM)
+    assert [line.by_thread(1.0), line.by_thread(2.0), line.by_handler(1.5)] == [False, False, True]
+    assert [line.by_handler(3.0), line.by_thread(3.1), line.by_handler(4.0), line.by_thread(4.1)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_every_delivery_counts_once_in_whatever_order_it_is_told(part: int) -> None:
+    """Never sooner than it came, and never twice: deliveries, calls of the handler that interrupt each other, and reads of the thread in random orders."""
+    for seed in range(part * 5000, part * 5000 + 5000):
+        orders = random.Random(seed)
+        line, now, coming, delivered, counted = _Line(signal.SIGTERM), 0, orders.randint(1, 5), 0, 0
+        tripped, unread = False, 0
+        calls: list[int] = []
+        reading: int | None = None
+        while coming or tripped or unread or calls or reading is not None:
+            now += 1
+            may = {"deliver": coming, "call": tripped, "report": calls, "read": unread and reading is None}
+            may["tell"] = reading is not None
+            does = orders.choice([each for each, possible in may.items() if possible])
+            if does == "deliver":
+                coming, delivered, tripped, unread = coming - 1, delivered + 1, True, unread + 1
+            elif does == "call":
+                tripped = False
+                calls.append(now)
+            elif does == "report":
+                counted += not line.by_handler(calls.pop())
+            elif does == "read":
+                reading, unread = now, unread - 1
+            elif reading is not None:
+                counted, reading = counted + (not line.by_thread(reading)), None
+            assert counted <= delivered, f"seed {seed}"
+        assert counted == delivered, f"seed {seed}"

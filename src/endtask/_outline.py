@@ -6,16 +6,15 @@ from endtask._acquaint import acquaint, knowing
 from endtask._inspect import not_ours, predict
 from endtask._job import FOR_ALL, SHELL_ALONE_S, TARGET_ALONE
 from endtask._record import replace
+from endtask._request import CONT, waits_for_cont
 from endtask._words import called
-from endtask.model import Facts, PidRef, Planned, Request, TargetPlan
+from endtask.model import Facts, PidRef, Planned, TargetPlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from endtask._backends.base import Backend
     from endtask._prepare import Prepared
-    from endtask.model import Policy
-
-_CONT = Request("CONT", "signal", 18)
+    from endtask.model import Policy, Request
 
 
 def target_plan(backend: Backend, ready: Prepared) -> TargetPlan:
@@ -61,10 +60,10 @@ def _planned(policy: Policy, ready: Prepared, facts: Facts, member: tuple[PidRef
             asked.append(request.name)
             denied = request.kind == "signal" and facts.may_signal is False
             answers.append("denied" if denied else predict(facts, request).answer)
-            waits = request.kind == "signal" and not request.forced and facts.state == "T"
-            if waits and not denied and _CONT.name not in asked:  # as `_request.deliver` does
-                asked.append(_CONT.name)
-                answers.append(predict(facts, _CONT).answer)
+            waits = waits_for_cont(request) and facts.state == "T"
+            if waits and not denied and CONT.name not in asked:  # as `_request.deliver` does
+                asked.append(CONT.name)
+                answers.append(predict(facts, CONT).answer)
                 facts = replace(facts, state="S")  # for the requests that follow
     when = "first" if is_target else _when(policy, ready, name)
     when = when if policy.steps else "waited for"

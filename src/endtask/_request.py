@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 CONT = Request("CONT", "signal", 18)
 
 
+def waits_for_cont(request: Request) -> bool:
+    """Return whether a process that is stopped acts on a request only when it is continued."""
+    return request.kind == "signal" and not request.forced and request.number != CONT.number
+
+
 def deliver(backend: Backend, pin: Pin, request: Request, at_s: float) -> Iterator[Receipt]:
     """Send *request*, and CONT after it if the process is stopped.
 
@@ -29,6 +34,5 @@ def deliver(backend: Backend, pin: Pin, request: Request, at_s: float) -> Iterat
     """
     receipt = backend.send(pin, request, at_s)
     yield receipt
-    wakes = request.kind == "signal" and not request.forced and request.number != CONT.number
-    if wakes and receipt.status == "delivered" and backend.stopped(pin):
+    if waits_for_cont(request) and receipt.status == "delivered" and backend.stopped(pin):
         yield backend.send(pin, CONT, at_s)

@@ -54,14 +54,14 @@ def reasons(facts: Facts, requests: Sequence[Request], *, asked: bool = True) ->
         found.append(Reason("slow", text, False, "look at its windows, or give it more time with `--timeout`", pid))
     if not found:
         sleeping = f", sleeps in {facts.wait_channel}" if facts.wait_channel else ""
-        text = (
-            f"{who} has not acted on it yet (state {facts.state}{sleeping})"
-            if asked
-            else f"nothing that can be seen keeps {who} from ending"
-        )
-        nothing = Reason("nothing", text, certain=False, next=f"ask it: `endtask stop {pid}`", pid=pid)
-        found.append(Reason("slow", text, certain=False, pid=pid) if asked else nothing)
+        text = f"{who} has not acted on it yet (state {facts.state}{sleeping})"
+        found.append(Reason("slow", text, certain=False, pid=pid) if asked else _nothing(who, pid))
     return found
+
+
+def _nothing(who: str, pid: int) -> Reason:
+    text = f"nothing that can be seen keeps {who} from ending"
+    return Reason("nothing", text, certain=False, next=f"ask it: `endtask stop {pid}`", pid=pid)
 
 
 def _held_back(facts: Facts, who: str) -> list[Reason]:  # size: a table of reasons
@@ -217,6 +217,7 @@ def _of_a_shell(reason: Reason, job: Job, shell: JobMember, *, alone: bool) -> R
 
 
 def _told_alone(reason: Reason, *, alone: bool) -> Reason:
+    """Return the reason of a shell without the advice to ask what it runs, where that was asked too and has a reason of its own."""
     return reason if alone or reason.code != "shell-trap" else replace(reason, next="")
 
 
@@ -225,8 +226,7 @@ def _waits(job: Job, member: JobMember, facts: Facts, *, asked: bool) -> Reason:
     who = called(facts.ref.pid, facts.name)
     pid = facts.ref.pid
     if not job.policy.steps:  # a plain wait
-        text = f"nothing that can be seen keeps {who} from ending"
-        return Reason("nothing", text, certain=False, next=f"ask it: `endtask stop {pid}`", pid=pid)
+        return _nothing(who, pid)
     if not asked and member.managed and job.target.concerns_us:
         return _left_to_target(job, who, pid, by_force(job.target.ref.pid))
     if not asked:

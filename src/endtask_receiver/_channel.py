@@ -49,13 +49,14 @@ from _thread import allocate_lock, get_ident
 
 from endtask_receiver._channel_lines import clean, distinct, heard_of, hello_of, line_of, seconds
 from endtask_receiver._channel_talk import LAST_MAX, OUT_MAX, PATIENCE_S, VERSION, Conversation
+from endtask_receiver._request import News
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
 
-    from endtask_receiver._request import News, StopRequest
+    from endtask_receiver._request import StopRequest
     from endtask_receiver._stop import Stop
 
 PEERS_MAX = 8
@@ -98,7 +99,6 @@ class Channel:
         self._announced: list[float] = []  # when the requests were heard that everybody knows of
         self._news: list[News | str] = []  # that nobody was told; a word stands for the latest of its kind
         self._latest: dict[str, News] = {}
-        self._refusal: News | None = None  # the last one
         self._sent: dict[str, News] = {}
         self._next: dict[str, float] = {}  # when the next one of a kind may be told
         stop.add_waker(self._ring)
@@ -130,10 +130,8 @@ class Channel:
 
     def _on_news(self, news: News) -> None:
         kind = news.kind
-        if kind == "veto":
-            self._refusal = news
+        self._latest[kind] = news  # first: whoever takes the word away looks here afterwards, see `pump`
         if kind in _LATEST:
-            self._latest[kind] = news  # first: whoever takes the word away looks here afterwards, see `pump`
             if self.conversations and kind not in self._news:
                 self._news.append(kind)
                 self._ring()
@@ -193,7 +191,7 @@ class Channel:
     def _catch_up(self, new: Conversation, request: StopRequest | None) -> None:
         """Tell somebody what may be the answer to its own request: it connected before it asked, but a signal is faster than the thread that lets it in."""
         now = self._stop._clock()
-        refusal, need = self._refusal, self._latest.get("need")
+        refusal, need = self._latest.get("veto"), self._latest.get("need")
         if request is None:
             if refusal is not None and now - refusal.at <= LATE_S:
                 new._say(line_of(refusal, now - refusal.at))
@@ -201,7 +199,7 @@ class Channel:
             needed_s = need.at + (seconds(need.seconds) or 0.0) - now
             told = self._stop._told
             if needed_s > 0 and (told is None or now + needed_s > told):
-                new._say({"need": {"seconds": seconds(needed_s), "text": clean(need.text)}})
+                new._say(line_of(News(now, None, "need", needed_s, need.text)))
 
     def pump(self, *, last: bool = False) -> None:
         """Say to everybody what is new since the last time.
